@@ -1,0 +1,1 @@
+"""Descriptors, fragments, region graphs and agglomeration for neuron segmentation, on dask."""

@@ -1,0 +1,52 @@
+"""How kernels are compiled: lazily, without the GIL, cached on disk, safely when many workers start at once."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numba
+import numpy as np
+from filelock import FileLock
+
+#: For functions that are only called from other kernels.
+device = numba.njit(nogil=True, cache=True)
+
+
+def kernel[F: Callable[..., Any]](function: F) -> F:
+    """Compile `function` with numba on its first call with each combination of argument types.
+
+    The on-disk cache of numba keeps one index a function. Two processes that compile the same function
+    for different types at the same time can leave an index entry that names the other one's machine code, so the
+    first call for a combination of types holds a lock shared by all processes of the user.
+
+    Never `parallel=True`: numba's default threading layer aborts when it is entered from several threads, and dask
+    workers are such threads.
+    """
+    compiled = numba.njit(nogil=True, cache=True)(function)
+    ready: set[tuple[Any, ...]] = set()
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        signature = tuple(map(_type_of, args))
+        if signature in ready:
+            return compiled(*args)
+        with FileLock(_lock_path()):
+            compiled.compile(tuple(numba.typeof(arg) for arg in args))
+        ready.add(signature)
+        return compiled(*args)
+
+    return cast(F, call)
+
+
+def _type_of(argument: Any) -> Any:
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim, argument.flags.c_contiguous, argument.flags.writeable
+    return type(argument)
+
+
+def _lock_path() -> Path:
+    directory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lsd_dask"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / "compile.lock"
