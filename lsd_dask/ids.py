@@ -14,7 +14,7 @@ import numpy as np
 
 from .kernels import morton
 
-#: Bits an axis, by number of axes: 63 and 62 bits in all, so that 1 + code fits a signed 64-bit integer too.
+#: Bits an axis, by number of axes: as many as 64-bit ids hold with 0 kept free.
 BITS = {2: 31, 3: 21}
 
 
