@@ -1,0 +1,221 @@
+"""From what a user gives (keywords, a dictionary, a JSON or YAML file) to a checked configuration.
+
+Every problem of a configuration is found before work begins, and told in one message.
+"""
+
+import functools
+import json
+import logging
+import os
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from .describing import docstring, signature
+from .fields import nearest
+from .options import Config
+
+logger = logging.getLogger(__name__)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists everything that is wrong with it."""
+
+
+class Workflow[C: Config, T](Protocol):
+    """A step as a function: of a configuration, of keywords, or of both, where keywords go first."""
+
+    #: What the step can be told.
+    model: type[C]
+
+    def __call__(
+        self, config: C | str | os.PathLike[str] | Mapping[str, Any] | None = None, /, **options: Any
+    ) -> T:
+        """Run the step."""
+
+
+def load_config[C: Config](
+    model: type[C], config: C | str | os.PathLike[str] | Mapping[str, Any] | None = None, **options: Any
+) -> C:
+    """Read and check the configuration of a step.
+
+    Keys that name what no longer exists are answered with a line in the log.
+
+    Parameters
+    ----------
+    model : type of Config
+        What the step can be told.
+    config : Config, str, path-like or Mapping, optional
+        An instance of `model`, a dictionary, or the path of a JSON (``.json``) or YAML file. Paths inside it
+        are relative to the current directory; None (null) stands for the default of a key.
+    **options
+        Keys that override those of `config`.
+
+    Returns
+    -------
+    Config
+        An instance of `model`.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be parsed, or if there are unknown keys, missing keys or values that cannot be used.
+        The message lists all of them.
+    FileNotFoundError, IsADirectoryError
+        If `config` is not the path of a file.
+    TypeError
+        If `config` is none of the above.
+
+    Examples
+    --------
+    >>> from lsd_dask.workflows.models import FindSegmentsConfig
+    >>> load_config(FindSegmentsConfig, {"fragments_file": "cells.zarr"}, thresholds_step=0.5).thresholds
+    (0.0, 0.5)
+    """
+    values, source = _read(model, config)
+    given = {**values, **options}
+    sources = {key: "" if key in options else source for key in given}
+    _answer_obsolete_keys(model, sources)
+
+    problems = [_unknown_key(model, key, sources[key]) for key in given if not _is_known(model, key)]
+    try:
+        checked = model(**{k: v for k, v in given.items() if k in model.model_fields and v is not None})
+    except ValidationError as error:
+        problems += [_problem(model, details, sources) for details in error.errors()]
+    if problems:
+        lines = problems if len(problems) == 1 else [f"{len(problems)} problems", *problems]
+        raise ConfigError(f"{model.step}: " + "\n  - ".join(lines))
+    return checked
+
+
+def workflow[C: Config, T](model: type[C]) -> Callable[[Callable[[C], T]], Workflow[C, T]]:
+    """Make a step's public function of a body that takes a checked configuration.
+
+    The function takes what `load_config` takes; its signature and the Parameters section of its docstring are
+    those of `model`.
+
+    Parameters
+    ----------
+    model : type of Config
+        What the step can be told.
+
+    Returns
+    -------
+    Callable
+        The decorator.
+    """
+
+    def decorate(body: Callable[[C], T]) -> Workflow[C, T]:
+        @functools.wraps(body)
+        def run(config: Any = None, /, **options: Any) -> T:
+            return body(load_config(model, config, **options))
+
+        vars(run).update(model=model, __signature__=signature(model, body))
+        run.__doc__ = docstring(model, body)
+        return typing.cast(Workflow[C, T], run)
+
+    return decorate
+
+
+def _read(model: type[Config], config: Any) -> tuple[dict[str, Any], str]:
+    """Return the values of a configuration and the file they come from, if they do."""
+    if config is None:
+        return {}, ""
+    if isinstance(config, model):
+        return {key: getattr(config, key) for key in config.model_fields_set}, ""
+    if isinstance(config, Mapping):
+        return {str(key): value for key, value in config.items()}, ""
+    if isinstance(config, str | os.PathLike):
+        return _read_file(Path(config)), os.fspath(config)
+    raise TypeError(
+        f"{model.step}: expected the path of a configuration, a dictionary or a {model.__name__}, "
+        f"found {type(config).__name__}"
+    )
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: expected a configuration (JSON or YAML file), found a directory")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such configuration (JSON or YAML file)")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected a configuration (JSON or YAML), found binary data") from None
+    content = _parse_json(text, path) if path.suffix.lower() == ".json" else _parse_yaml(text, path)
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ConfigError(f"{path}: expected keys and their values, found {found}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _parse_json(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def _parse_yaml(text: str, path: Path) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{place}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _is_known(model: type[Config], key: str) -> bool:
+    return key in model.model_fields or key in model.obsolete
+
+
+def _answer_obsolete_keys(model: type[Config], sources: Mapping[str, str]) -> None:
+    """Log one line for all keys that get the same answer."""
+    keys_of: dict[tuple[str, str], list[str]] = {}
+    for key, source in sources.items():
+        if key in model.obsolete and key not in model.model_fields:
+            keys_of.setdefault((source, model.obsolete[key]), []).append(key)
+    for (source, answer), keys in keys_of.items():
+        logger.warning("%s", _at(source, f"{', '.join(keys)}: {answer}"))
+
+
+def _unknown_key(model: type[Config], key: str, source: str) -> str:
+    closest = nearest(key, model.model_fields)
+    hint = f"did you mean '{closest}'?" if closest else f"{model.step} has no key like it"
+    return _at(source, f"unknown key '{key}', {hint}")
+
+
+def _problem(model: type[Config], details: ErrorDetails, sources: Mapping[str, str]) -> str:
+    """Say one of pydantic's errors in the words of the configuration."""
+    if not details["loc"]:
+        return details["msg"].removeprefix("Value error, ")
+    key = str(details["loc"][0])
+    if key not in sources:
+        return f"missing key '{key}': {model.describe(key)}"
+    entry = "".join(f"[{index}]" for index in details["loc"][1:] if isinstance(index, int))
+    return _at(sources[key], f"{key}{entry} {_expectation(details)}; found {details['input']!r}")
+
+
+def _expectation(details: ErrorDetails) -> str:
+    """Say what was expected: "should ..."."""
+    limits = details.get("ctx", {})
+    match details["type"]:
+        case "too_short":
+            return f"should have at least {limits['min_length']} entries"
+        case "too_long":
+            return f"should have at most {limits['max_length']} entries"
+        case "missing":
+            return "should not be missing"
+        case _:
+            return details["msg"].removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _at(source: str, text: str) -> str:
+    return f"{source}: {text}" if source else text

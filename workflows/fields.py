@@ -1,0 +1,108 @@
+"""The values a configuration can hold, each with the check that gives its error."""
+
+import difflib
+import os
+import re
+from collections.abc import Collection
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+
+#: The scores by which neighbouring fragments can be merged.
+MERGE_FUNCTIONS = (
+    *(f"hist_quant_{percent}" for percent in (10, 25, 50, 75, 90)),
+    *(f"hist_quant_{percent}_initmax" for percent in (10, 25, 50, 75, 90)),
+    "mean",
+)
+
+
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """Return the known word closest to `word`, or None if none is close.
+
+    Examples
+    --------
+    >>> nearest("Block-Sise", ["block_size", "context"])
+    'block_size'
+    """
+    matches = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def array_path(file: str, dataset: str) -> str:
+    """Join a container and the path of an array in it.
+
+    Examples
+    --------
+    >>> array_path("cells.zarr", "/volumes/affs")
+    'cells.zarr/volumes/affs'
+    >>> array_path("affs.zarr", "/")
+    'affs.zarr'
+    """
+    return f"{file.rstrip('/')}/{dataset.strip('/')}".rstrip("/")
+
+
+def _check_file(value: Any) -> Any:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(path, str) and not path.strip():
+        raise ValueError("should be a path")
+    # Path.expanduser would mangle URLs.
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111
+
+
+def _check_dataset(value: str) -> str:
+    if not value.strip():
+        raise ValueError("should be the path of an array in its container, '/' if it is the only one")
+    return value.strip("/") or "/"
+
+
+def _check_merge_function(value: str) -> str:
+    if value not in MERGE_FUNCTIONS:
+        raise ValueError(f"should be {_one_of(value, MERGE_FUNCTIONS)}")
+    return value
+
+
+def _check_edges_collection(value: str) -> str:
+    if value.removeprefix("edges_") not in MERGE_FUNCTIONS or not value.startswith("edges_"):
+        collections = [f"edges_{name}" for name in MERGE_FUNCTIONS]
+        raise ValueError(f'should be "edges_" and the merge function, {_one_of(value, collections)}')
+    return value
+
+
+def _one_of(value: str, known: Collection[str]) -> str:
+    closest = nearest(value, known)
+    return f"one of {', '.join(known)}" + (f" (did you mean '{closest}'?)" if closest else "")
+
+
+def _check_name(value: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", value):
+        raise ValueError("should be a plain name of letters, digits, '_', '-' and '.'")
+    return value
+
+
+def _check_walltime(value: Any) -> Any:
+    # YAML reads an unquoted 12:00 as a number of base 60.
+    if isinstance(value, int):
+        raise ValueError(  # noqa: TRY004 - pydantic collects ValueError alone
+            'should be text such as "12:00" or "12 h"; in YAML, 12:00 needs the quotes'
+        )
+    return value
+
+
+def _check_offset(value: tuple[int, ...]) -> tuple[int, ...]:
+    if not any(value):
+        raise ValueError("should join two different voxels, not a voxel with itself")
+    return value
+
+
+File = Annotated[str, BeforeValidator(_check_file)]
+Dataset = Annotated[str, AfterValidator(_check_dataset)]
+Name = Annotated[str, AfterValidator(_check_name)]
+MergeFunction = Annotated[str, AfterValidator(_check_merge_function)]
+EdgesCollection = Annotated[str, AfterValidator(_check_edges_collection)]
+Walltime = Annotated[str, BeforeValidator(_check_walltime)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Position = Annotated[tuple[float, ...], Field(min_length=2, max_length=3)]
+Size = Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)]
+Margin = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2, max_length=3)]
+Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3), AfterValidator(_check_offset)]
+Neighborhood = Annotated[tuple[Offset, ...], Field(min_length=1)]

@@ -1,0 +1,232 @@
+"""What every workflow step can be told: one frozen model a step.
+
+The keys are those of the funkelab scripts, so that existing configuration files keep working.
+"""
+
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from .fields import Dataset, File, Fraction, Name, Position, Size, array_path
+from .options import (
+    OBSOLETE_KEYS,
+    AffinitiesInput,
+    AgglomerationOptions,
+    Blocks,
+    Config,
+    EdgesInput,
+    FragmentOptions,
+    Fragments,
+    Region,
+    RunOptions,
+    Thresholds,
+    check_both_or_none,
+    check_same_axes,
+)
+
+#: Where the merge tree is cut if neither a threshold nor a ground truth is given.
+DEFAULT_THRESHOLD = 0.5
+
+
+class ExtractFragmentsConfig(AffinitiesInput, Fragments, FragmentOptions, Blocks, Region, RunOptions):
+    """Options of extract_fragments: from affinities to fragments."""
+
+    step = "extract_fragments"
+
+
+class AgglomerateConfig(AffinitiesInput, Fragments, AgglomerationOptions, Blocks, Region, RunOptions):
+    """Options of agglomerate: from affinities and fragments to a region graph and its merge tree."""
+
+    step = "agglomerate"
+    obsolete = OBSOLETE_KEYS | {
+        "context": "not needed: the region graph is that of the whole volume, whatever the blocks"
+    }
+
+
+class FindSegmentsConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
+    """Options of find_segments: from a merge tree to lookup tables, one a threshold."""
+
+    step = "find_segments"
+    obsolete = OBSOLETE_KEYS | {"block_size": "not needed: the merge tree is cut in one piece"}
+
+
+class ExtractSegmentationConfig(Fragments, EdgesInput, Blocks, Region, RunOptions):
+    """Options of extract_segmentation: from fragments and a lookup table to a segmentation."""
+
+    step = "extract_segmentation"
+    heading = "Segmentation"
+
+    threshold: Fraction = Field(examples=[0.4])
+    """Threshold the merge tree is cut at, from 0 (nothing merged) to 1."""
+
+    out_file: File = Field(examples=["volume.zarr"])
+    """Container the segmentation is written to."""
+
+    out_dataset: Dataset = "volumes/segmentation"
+    """Array of the segmentation in it, uint64, 0 = background."""
+
+    @property
+    def out_path(self) -> str:
+        """Path of the segmentation."""
+        return array_path(self.out_file, self.out_dataset)
+
+
+class EvaluateVolumesConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
+    """Options of evaluate_volumes: from a merge tree and a ground truth to scores, one row a threshold."""
+
+    step = "evaluate_volumes"
+    heading = "Ground truth"
+
+    gt_file: File = Field(examples=["truth.zarr"])
+    """Container of the ground truth."""
+
+    gt_dataset: Dataset = "volumes/labels/neuron_ids"
+    """Array of the ground truth in it, integer; voxels with 0 are not evaluated."""
+
+    method: Name | None = None
+    """Name of the network that predicted the affinities, noted in the table of scores."""
+
+    @property
+    def gt_path(self) -> str:
+        """Path of the ground truth."""
+        return array_path(self.gt_file, self.gt_dataset)
+
+
+class SegmentConfig(
+    AffinitiesInput, FragmentOptions, AgglomerationOptions, Thresholds, Blocks, Region, RunOptions
+):
+    """Options of segment: from affinities to a segmentation, all steps in one call."""
+
+    step = "segment"
+    heading = "Output"
+
+    out_file: File = Field(examples=["volume.zarr"])
+    """Container that everything is written to; may be that of the affinities."""
+
+    fragments_dataset: Dataset = "volumes/fragments"
+    """Array of fragments in it, uint64, 0 = background."""
+
+    segmentation_dataset: Dataset = "volumes/segmentation"
+    """Array of the segmentation in it; "_" and 100 times the threshold are added to the name."""
+
+    threshold: Fraction | None = None
+    """Threshold the merge tree is cut at, from 0 (nothing merged) to 1. By default the one with the lowest
+    variation of information if there is a ground truth, else 0.5."""
+
+    gt_file: File | None = None
+    """Container of a ground truth to score the segmentations of all thresholds against. Goes with
+    gt_dataset."""
+
+    gt_dataset: Dataset | None = None
+    """Array of the ground truth in it, integer; voxels with 0 are not evaluated."""
+
+    @model_validator(mode="after")
+    def _check_ground_truth(self) -> Self:
+        check_both_or_none(self, "gt_file", "gt_dataset")
+        return self
+
+    @property
+    def fragments_path(self) -> str:
+        """Path of the fragments."""
+        return array_path(self.out_file, self.fragments_dataset)
+
+    @property
+    def gt_path(self) -> str | None:
+        """Path of the ground truth, if there is one."""
+        return array_path(self.gt_file, self.gt_dataset) if self.gt_file and self.gt_dataset else None
+
+    @property
+    def fixed_threshold(self) -> float | None:
+        """The threshold to cut at, or None where the ground truth decides."""
+        if self.threshold is None and self.gt_file is None:
+            return DEFAULT_THRESHOLD
+        return self.threshold
+
+
+class RegionConfig(Config):
+    """A region of a stored volume."""
+
+    step = "region"
+    heading = "Region"
+
+    container: File = Field(examples=["volume.zarr"])
+    """Container of the volume."""
+
+    offset: Position = Field(examples=[(0, 0, 0)])
+    """Lower corner of the region in world units, one number an axis (z, y, x)."""
+
+    size: Size = Field(examples=[(1000, 1000, 1000)])
+    """Size of the region in world units, one number an axis (z, y, x)."""
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> Self:
+        check_same_axes(self, "offset", "size")
+        return self
+
+
+class PredictConfig(RunOptions):
+    """Options of predict: from raw data to affinities, with a trained network."""
+
+    step = "predict"
+    heading = "Network and data"
+
+    base_dir: File = Field(examples=["networks"])
+    """Directory of all experiments."""
+
+    experiment: Name = Field(examples=["hemi"])
+    """Directory of the experiment in it."""
+
+    setup: Name = Field(examples=["setup01"])
+    """Directory of the network in the experiment."""
+
+    iteration: NonNegativeInt = Field(examples=[400000])
+    """Training iteration whose checkpoint is used."""
+
+    raw_file: RegionConfig | File = Field(examples=["raw.zarr"])
+    """Container of the raw data; or a region of one: container, offset and size, or the path of a JSON file
+    with these."""
+
+    raw_dataset: Dataset = "volumes/raw"
+    """Array of raw data in it."""
+
+    auto_file: File | None = None
+    """Container of a first network's output, for networks that take it as input. Goes with auto_dataset."""
+
+    auto_dataset: Dataset | None = None
+    """Array of the first network's output in it."""
+
+    out_base: File = Field(examples=["output"])
+    """Directory the output container is written to."""
+
+    file_name: Name = Field(examples=["volume.zarr"])
+    """Name of the output container."""
+
+    @model_validator(mode="after")
+    def _check_first_network(self) -> Self:
+        check_both_or_none(self, "auto_file", "auto_dataset")
+        return self
+
+
+class EvaluateAnnotationsConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
+    """Options of evaluate_annotations: from a merge tree and skeletons to scores, one row a threshold."""
+
+    step = "evaluate_annotations"
+    heading = "Annotations"
+
+    annotations_skeletons_collection_name: Name = Field(examples=["zebrafinch"])
+    """Name of the skeletons."""
+
+    annotations_synapses_collection_name: Name | None = None
+    """Name of the synapses; if given, only the skeleton nodes at synapses are evaluated."""
+
+    node_components: Name | None = None
+    """Name of the table that gives each skeleton node its connected component in the region."""
+
+    node_mask: Name | None = None
+    """Name of the table that says which skeleton nodes are evaluated."""
+
+    compute_mincut_metric: bool = False
+    """Also count the splits and merges that would correct the segmentation. Slow for large regions."""
+
+    method: Name | None = None
+    """Name of the network that predicted the affinities, noted in the table of scores."""
