@@ -1,0 +1,326 @@
+"""Zarr containers: finding arrays by "container and array in one" paths, and creating arrays in them."""
+
+import difflib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from hashlib import blake2b
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import zarr
+import zarr.errors
+from filelock import FileLock
+from numpy.typing import DTypeLike
+
+type Node = zarr.Array[Any] | zarr.Group
+
+
+def normalise_path(path: str | PathLike[str]) -> str:
+    """Make a path absolute, so that a worker with another working directory finds the same volume.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Local path or URL.
+
+    Returns
+    -------
+    str
+        Without a trailing slash; URLs stay URLs, ``file://`` becomes a local path.
+
+    Examples
+    --------
+    >>> normalise_path("s3://bucket/em.zarr/volumes/raw/")
+    's3://bucket/em.zarr/volumes/raw'
+    """
+    text = str(path).removeprefix("file://")
+    if "://" in text:
+        return text.rstrip("/")
+    return str(Path(text).expanduser().absolute())
+
+
+def is_remote(path: str) -> bool:
+    """Whether a normalised path is a URL.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    bool
+    """
+    return "://" in path
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """Yield the paths above a normalised path, nearest first.
+
+    Parameters
+    ----------
+    path : str
+
+    Yields
+    ------
+    str
+
+    Examples
+    --------
+    >>> list(ancestors("memory://em.zarr/volumes/raw"))
+    ['memory://em.zarr/volumes', 'memory://em.zarr']
+    """
+    protocol, separator, rest = path.rpartition("://")
+    while "/" in rest:
+        rest = rest.rpartition("/")[0]
+        if rest:
+            yield protocol + separator + rest
+
+
+def open_node(path: str) -> Node | None:
+    """Open the zarr array or group at exactly this path for reading.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    zarr.Array or zarr.Group or None
+        None where there is neither.
+
+    Raises
+    ------
+    ValueError
+        If there is one, but its metadata cannot be read.
+    """
+    try:
+        return zarr.open_array(path, mode="r")
+    except (FileNotFoundError, NotADirectoryError, zarr.errors.NodeTypeValidationError):
+        pass
+    except (json.JSONDecodeError, KeyError, zarr.errors.MetadataValidationError) as error:
+        raise ValueError(f"{path}: the array's zarr metadata cannot be read: {error}") from error
+    try:
+        # Consolidated metadata is a copy, and an array added since is not in it.
+        return zarr.open_group(path, mode="r", use_consolidated=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, KeyError, zarr.errors.MetadataValidationError) as error:
+        raise ValueError(f"{path}: the group's zarr metadata cannot be read: {error}") from error
+
+
+def find_node(path: str) -> Node:
+    """Open the zarr array or group at this path; say what is there instead where there is none.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    zarr.Array or zarr.Group
+
+    Raises
+    ------
+    FileNotFoundError
+        If the path or its container does not exist. The message lists the arrays of the container.
+    """
+    node = open_node(path)
+    if node is not None:
+        return node
+    for container in ancestors(path):
+        above = open_node(container)
+        if above is not None:
+            raise FileNotFoundError(_missing(path, container, above))
+    raise FileNotFoundError(f"{path}: there is no zarr container at or above this path")
+
+
+def arrays_below(group: zarr.Group) -> list[str]:
+    """Names of all arrays in a group and the groups below it.
+
+    Parameters
+    ----------
+    group : zarr.Group
+
+    Returns
+    -------
+    list of str
+        Relative to the group, sorted.
+    """
+    members = group.members(max_depth=None)
+    return sorted(name for name, member in members if isinstance(member, zarr.Array))
+
+
+def check_free(path: str, overwrite: bool) -> None:
+    """Check that an array may be created at this path, before anything is touched.
+
+    Parameters
+    ----------
+    path : str
+    overwrite : bool
+        Whether an array that is there may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If an array is there and must stay, or if a group is there.
+    """
+    node = open_node(path)
+    if isinstance(node, zarr.Array) and not overwrite:
+        raise FileExistsError(
+            f"{path}: an array of shape {node.shape} and dtype {node.dtype} is already there; "
+            "pass overwrite=True to replace it"
+        )
+    if isinstance(node, zarr.Group):
+        raise FileExistsError(
+            f"{path}: a group is already there, with the arrays {listed(arrays_below(node))}; "
+            "name an array inside it"
+        )
+
+
+def container_of(path: str) -> tuple[str, str, Literal[2, 3] | None]:
+    """Split the path of an array that is to be created into its container and its name.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    container : str
+        The topmost existing zarr group, or else the first part of the path that ends in ``.zarr``.
+    name : str
+        The array's name within it.
+    zarr_format : 2, 3 or None
+        Format of the container; None where it does not exist yet.
+
+    Raises
+    ------
+    ValueError
+        If the path has no container, names nothing inside it, or leads through an array.
+    """
+    above = list(ancestors(path))
+    suffixed = [candidate for candidate in reversed([path, *above]) if candidate.lower().endswith(".zarr")]
+    existing = {}
+    for candidate in above:
+        node = open_node(candidate)
+        if isinstance(node, zarr.Array):
+            raise ValueError(f"{path}: {candidate} is an array, which cannot hold another one")
+        if node is not None:
+            existing[candidate] = node.metadata.zarr_format
+    container = list(existing)[-1] if existing else next(iter(suffixed), None)
+    if container is None or container == path:
+        example = f"{container or path + '.zarr'}/volumes/segmentation"
+        raise ValueError(
+            f"{path}: expected a container and the name of an array in it, for instance {example}"
+        )
+    return container, path[len(container) + 1 :], next(iter(existing.values()), None)
+
+
+def create_array(
+    path: str,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    *,
+    chunks: Sequence[int],
+    shards: Sequence[int],
+    axis_names: Sequence[str],
+    zarr_format: Literal[2, 3] | None,
+    attributes: Mapping[str, Any],
+    parent_attributes: Callable[[Mapping[str, Any], str, int], Mapping[str, Any]],
+) -> zarr.Array[Any]:
+    """Create an array filled with zeros and describe it in the attributes of its parent group.
+
+    Parameters
+    ----------
+    path : str
+        Whatever array is there is replaced: see `check_free`.
+    shape, dtype
+        Of the array.
+    chunks, shards : sequence of int
+        Format 2 has no shards: its chunks are of the shape of the shards.
+    axis_names : sequence of str
+        One per axis, kept by format 3.
+    zarr_format : 2, 3 or None
+        None follows the container, and is 3 where that is new.
+    attributes : mapping
+        Of the array.
+    parent_attributes : callable
+        Maps the attributes of the parent group, the array's name and the format to what is to be changed in
+        the former. Locked against other processes of this machine where the container is a local folder.
+
+    Returns
+    -------
+    zarr.Array
+
+    Raises
+    ------
+    ValueError
+        If the path has no container, or one of another format than asked for.
+    """
+    container, name, found = container_of(path)
+    if zarr_format is not None and found is not None and zarr_format != found:
+        raise ValueError(
+            f"{path}: the container {container} has zarr format {found}, and cannot hold arrays of format "
+            f"{zarr_format}; leave zarr_format out to follow it, or name another container"
+        )
+    zarr_format = zarr_format or found or 3
+    format_2 = {"chunks": shards, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    format_3 = {"chunks": chunks, "shards": shards, "dimension_names": axis_names}
+    with _lock(container):
+        array = zarr.create_array(
+            container,
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            fill_value=0,
+            attributes=dict(attributes),
+            zarr_format=zarr_format,
+            overwrite=True,
+            **(format_3 if zarr_format == 3 else format_2),
+        )
+        parent = zarr.open_group(next(ancestors(path)), mode="r+", use_consolidated=False)
+        parent.update_attributes(
+            dict(parent_attributes(dict(parent.attrs), path.rsplit("/", 1)[-1], zarr_format))
+        )
+    return array
+
+
+def _lock(container: str) -> AbstractContextManager[Any]:
+    if is_remote(container):
+        return nullcontext()
+    digest = blake2b(str(Path(container).resolve()).encode(), digest_size=8).hexdigest()
+    return FileLock(Path(tempfile.gettempdir()) / f"lsd_dask-{digest}.lock")
+
+
+def _missing(path: str, container: str, above: Node) -> str:
+    wanted = path[len(container) + 1 :]
+    if isinstance(above, zarr.Array):
+        return f"{path}: {container} is an array and has nothing called {wanted!r} inside"
+    names = arrays_below(above)
+    nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{path}: {container} holds no {wanted!r}{hint} Its arrays: {listed(names)}"
+
+
+def listed(names: Sequence[str], limit: int = 12) -> str:
+    """Join names for a message; past the limit, say how many there are.
+
+    Parameters
+    ----------
+    names : sequence of str
+    limit : int, optional
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> listed(["raw", "labels", "mask"], limit=2)
+    'raw, labels, ... (3 in all)'
+    """
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return (", ".join(names[:limit]) + more) or "none"

@@ -1,0 +1,228 @@
+"""The voxel grid of a volume: where its voxels lie in the world, and how world boxes become regions of voxels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A box of voxels: one slice per spatial axis.
+type Region = tuple[slice, ...]
+
+#: How far, in voxels, a world position may lie beside the voxel grid and still count as on it. World positions come
+#: out of decimal fractions and JSON files, so equality would be too much to ask.
+TOLERANCE = 1e-3
+
+_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Shape, voxel size and place of a volume; spatial axes only.
+
+    Parameters
+    ----------
+    dims : tuple of str
+        Names of the axes, ``("z", "y", "x")`` or ``("y", "x")``.
+    shape : tuple of int
+        Number of voxels per axis.
+    voxel_size : tuple of float
+        World units per voxel and axis.
+    offset : tuple of float
+        World position of the lower corner of the volume (not of the centre of its first voxel).
+    units : str
+        Unit of the world coordinates, for instance ``"nanometer"``; ``"voxel"`` where nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or a voxel size is not a positive number.
+
+    Examples
+    --------
+    >>> grid = Grid(("y", "x"), (100, 200), voxel_size=(8, 4), offset=(80, 0), units="nanometer")
+    >>> grid.end
+    (880.0, 800.0)
+    >>> grid.region(offset=(160, 40), size=(80, 40))
+    (slice(10, 20, None), slice(10, 20, None))
+    >>> grid.crop((slice(10, 20), slice(10, 20))).offset
+    (160.0, 40.0)
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    voxel_size: tuple[float, ...]
+    offset: tuple[float, ...]
+    units: str = "nanometer"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", tuple(self.dims))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        object.__setattr__(self, "voxel_size", tuple(float(v) for v in self.voxel_size))
+        object.__setattr__(self, "offset", tuple(float(o) for o in self.offset))
+        if self.dims not in _DIMS.values():
+            raise ValueError(f"the spatial axes must be (z, y, x) or (y, x), not {_tuple(self.dims)}")
+        for name in ("shape", "voxel_size", "offset"):
+            self._check_length(name, getattr(self, name))
+        if min(self.shape) < 0:
+            raise ValueError(f"a shape cannot be negative, but is {_tuple(self.shape)}")
+        if not all(np.isfinite(v) and v > 0 for v in self.voxel_size):
+            raise ValueError(f"voxel sizes must be positive numbers, but are {_tuple(self.voxel_size)}")
+        if not all(np.isfinite(o) for o in self.offset):
+            raise ValueError(f"offsets must be finite numbers, but are {_tuple(self.offset)}")
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.dims)
+
+    @property
+    def end(self) -> tuple[float, ...]:
+        """World position of the upper corner, exclusive."""
+        return tuple(o + n * v for o, n, v in zip(self.offset, self.shape, self.voxel_size, strict=True))
+
+    @property
+    def box(self) -> str:
+        """The world box the volume fills, for messages."""
+        return f"{_tuple(self.offset)} to {_tuple(self.end)} {self.units} ({', '.join(self.dims)})"
+
+    def coords(self) -> dict[str, NDArray[np.float64]]:
+        """World positions of the voxel centres of each axis: ``offset + (i + 0.5) * voxel_size``.
+
+        Each is computed from its index, so that no rounding error adds up along an axis. As centres never touch
+        the faces of voxels, selecting centres between two voxel faces selects the half-open box between them.
+        """
+        return {
+            dim: o + (np.arange(n) + 0.5) * v
+            for dim, n, v, o in zip(self.dims, self.shape, self.voxel_size, self.offset, strict=True)
+        }
+
+    def region(self, offset: Sequence[float], size: Sequence[float]) -> Region:
+        """Find the voxels of a world box.
+
+        Parameters
+        ----------
+        offset, size : sequence of float
+            Lower corner and extent of the box in world units, one number per axis.
+
+        Returns
+        -------
+        tuple of slice
+            One slice per axis.
+
+        Raises
+        ------
+        ValueError
+            If a size is not positive, or the box does not lie on the voxel grid (to a thousandth of a voxel) or
+            reaches out of the volume.
+        """
+        self._check_length("offset", offset)
+        self._check_length("size", size)
+        if any(s <= 0 for s in size):
+            raise ValueError(f"the size of a region must be positive in every axis, but is {_tuple(size)}")
+        starts = (np.asarray(offset, dtype=float) - self.offset) / self.voxel_size
+        extents = np.asarray(size, dtype=float) / self.voxel_size
+        first, count = np.round(starts), np.maximum(np.round(extents), 1)
+        if np.any(np.abs(starts - first) > TOLERANCE) or np.any(np.abs(extents - count) > TOLERANCE):
+            nearest = np.asarray(self.offset) + first * self.voxel_size, count * self.voxel_size
+            raise ValueError(
+                f"the region with offset {_tuple(offset)} and size {_tuple(size)} does not lie on the voxel grid "
+                f"(voxel size {_tuple(self.voxel_size)}, origin {_tuple(self.offset)}); "
+                f"nearest: offset {_tuple(nearest[0])}, size {_tuple(nearest[1])}"
+            )
+        if np.any(first < 0) or np.any(first + count > self.shape):
+            raise ValueError(
+                f"the region with offset {_tuple(offset)} and size {_tuple(size)} reaches out of the volume, "
+                f"which fills {self.box}"
+            )
+        return tuple(slice(int(a), int(a + n)) for a, n in zip(first, count, strict=True))
+
+    def resolve(self, region: Region) -> Region:
+        """Write a region out with explicit bounds, having checked that it lies inside the volume.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            One slice of step 1 per axis, in voxels; ``slice(None)`` is the whole axis.
+
+        Returns
+        -------
+        tuple of slice
+            The same region; every ``start`` and ``stop`` is an int.
+
+        Raises
+        ------
+        ValueError
+            If the region has another number of axes, a step, or bounds outside the volume.
+        """
+        if len(region) != self.ndim:
+            raise ValueError(f"a region of this volume needs {self.ndim} slices, but has {len(region)}")
+        bounds = []
+        for part, n in zip(region, self.shape, strict=True):
+            start = 0 if part.start is None else int(part.start)
+            stop = n if part.stop is None else int(part.stop)
+            if part.step not in (None, 1) or not 0 <= start <= stop <= n:
+                raise ValueError(
+                    f"voxels {_slices(region)} are not a box inside a volume of {_tuple(self.shape)}"
+                )
+            bounds.append(slice(start, stop))
+        return tuple(bounds)
+
+    def crop(self, region: Region) -> "Grid":
+        """Return the grid of a region of voxels of this volume.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            As for `resolve`.
+
+        Returns
+        -------
+        Grid
+            Same voxel size, the region's shape and place.
+        """
+        region = self.resolve(region)
+        return replace(
+            self,
+            shape=tuple(part.stop - part.start for part in region),
+            offset=tuple(
+                o + part.start * v for o, v, part in zip(self.offset, self.voxel_size, region, strict=True)
+            ),
+        )
+
+    def _check_length(self, name: str, values: Sequence[float]) -> None:
+        if len(values) != self.ndim:
+            raise ValueError(
+                f"{name} needs {self.ndim} numbers ({', '.join(self.dims)}), but has {len(values)}: {_tuple(values)}"
+            )
+
+
+def spatial_dims(ndim: int) -> tuple[str, ...]:
+    """Names of the spatial axes of a volume with `ndim` of them.
+
+    Parameters
+    ----------
+    ndim : int
+        2 or 3.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        For any other number.
+    """
+    if ndim not in _DIMS:
+        raise ValueError(f"a volume has 2 or 3 spatial axes, not {ndim}")
+    return _DIMS[ndim]
+
+
+def _tuple(values: Sequence[float] | Sequence[str] | NDArray[np.float64]) -> str:
+    """Format for messages: ``(80, 0.5)`` rather than ``(np.float64(80.0), np.float64(0.5))``."""
+    return "(" + ", ".join(v if isinstance(v, str) else f"{v:.10g}" for v in values) + ")"
+
+
+def _slices(region: Region) -> str:
+    return "[" + ", ".join(f"{s.start}:{s.stop}" + (f":{s.step}" if s.step else "") for s in region) + "]"

@@ -1,0 +1,271 @@
+"""Stored volumes as lazy arrays, and lazy arrays back to the stored volumes they are a box of."""
+
+import operator
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask._task_spec import Alias, Task, TaskRef
+from dask.array import chunk
+from dask.array.core import ArraySliceDep
+from dask.blockwise import Blockwise
+from dask.highlevelgraph import HighLevelGraph, Layer
+from numpy.typing import NDArray
+
+from .grids import TOLERANCE, Grid, Region, spatial_dims
+from .storage import StoredVolume
+
+type Volume = NDArray[Any] | da.Array | xr.DataArray
+
+
+def as_volume(stored: StoredVolume, chunks: int | Sequence[int] | None = None) -> xr.DataArray:
+    """Wrap a stored volume in a DataArray with world coordinates; every chunk is read by one task.
+
+    Parameters
+    ----------
+    stored : StoredVolume
+    chunks : int or sequence of int, optional
+        Spatial chunk shape; by default `StoredVolume.read_shape`. A chunk always holds all channels.
+
+    Returns
+    -------
+    xarray.DataArray
+        Backed by a dask array.
+
+    Raises
+    ------
+    ValueError
+        If `chunks` has another number of axes than the volume has spatial axes.
+    """
+    return label(_dask_array(stored, chunks), stored.grid, name=stored.name)
+
+
+def label(array: NDArray[Any] | da.Array, grid: Grid, name: str | None = None) -> xr.DataArray:
+    """Give an array the axes, coordinates and attributes of a volume.
+
+    Parameters
+    ----------
+    array : ([C, ]z, y, x) array
+    grid : Grid
+        Of its spatial axes.
+    name : str, optional
+
+    Returns
+    -------
+    xarray.DataArray
+    """
+    dims = ("channel",) * (array.ndim - grid.ndim) + grid.dims
+    attributes = {"voxel_size": grid.voxel_size, "units": grid.units}
+    return xr.DataArray(array, dims=dims, coords=grid.coords(), attrs=attributes, name=name)
+
+
+def grid_of(volume: Volume) -> Grid:
+    """Where the voxels of a volume lie.
+
+    Parameters
+    ----------
+    volume : ([C, ]z, y, x) ndarray, dask array or DataArray
+        The grid of a DataArray follows from its coordinates, so that it holds after cropping and striding. Any other
+        array has voxel size 1 and offset 0; with four axes, the first is channels.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    ValueError
+        If the axes are not ``[channel,] z, y, x`` or ``[channel,] y, x``, or the coordinates are not evenly spaced
+        and ascending.
+    """
+    if not isinstance(volume, xr.DataArray):
+        dims = spatial_dims(min(volume.ndim, 3) if volume.ndim <= 4 else volume.ndim)
+        return Grid(dims, volume.shape[-len(dims) :], (1.0,) * len(dims), (0.0,) * len(dims), "voxel")
+    dims = tuple(str(dim) for dim in volume.dims if dim != "channel")
+    if "channel" in volume.dims[1:] or dims not in (spatial_dims(2), spatial_dims(3)):
+        raise ValueError(
+            f"a volume has the axes ([channel,] z, y, x) or ([channel,] y, x), but {volume.name!r} has {volume.dims}"
+        )
+    known = dict(zip(dims[::-1], reversed(volume.attrs.get("voxel_size", ())), strict=False))
+    axes = [_axis(volume, dim, float(known.get(dim, 1.0))) for dim in dims]
+    voxel_size, offset = zip(*axes, strict=True)
+    units = volume.attrs.get("units", "voxel")
+    return Grid(dims, tuple(volume.sizes[dim] for dim in dims), voxel_size, offset, units)
+
+
+def find_stored(array: Volume) -> tuple[StoredVolume, Region] | None:
+    """Find the stored volume that a lazy array is a box of, so that it can be read directly, with any halo.
+
+    The answer comes from the task graph alone: the array must be an opened volume that was sliced into a box and
+    rechunked (in this order), and nothing else. Coordinates are not consulted: they can be reassigned.
+
+    Parameters
+    ----------
+    array : ([C, ]z, y, x) DataArray or dask array
+
+    Returns
+    -------
+    (StoredVolume, tuple of slice) or None
+        The stored volume and the spatial region of it which the array holds. None where the array is anything but
+        all channels of a contiguous box: computed, strided, flipped, transposed, fancy-indexed.
+    """
+    data = array.data if isinstance(array, xr.DataArray) else array
+    if not isinstance(data, da.Array):
+        return None
+    graph = data.__dask_graph__()
+    if not isinstance(graph, HighLevelGraph):
+        return None
+    name = _below_rechunking(graph, data.name)
+    found = _origin(graph, (name, *(0,) * data.ndim))
+    if found is None:
+        return None
+    stored = found[0]
+    box = []
+    for axis, n in enumerate(_numblocks(graph, name)):
+        keys = [(name, *(i if a == axis else 0 for a in range(data.ndim))) for i in range(n)]
+        joined = _join([_origin(graph, key) for key in keys], axis)
+        if joined is None:
+            return None
+        box.append(joined)
+    if len(box) != stored.ndim or (stored.channels is not None and box.pop(0) != slice(0, stored.channels)):
+        return None
+    return stored, tuple(box)
+
+
+def sources_of(array: da.Array) -> list[StoredVolume]:
+    """List the stored volumes that a lazy array reads.
+
+    Parameters
+    ----------
+    array : dask array
+
+    Returns
+    -------
+    list of StoredVolume
+    """
+    graph = array.__dask_graph__()
+    layers = graph.layers.values() if isinstance(graph, HighLevelGraph) else []
+    return [found[0] for found in map(_source, layers) if found is not None]
+
+
+def _dask_array(stored: StoredVolume, chunks: int | Sequence[int] | None) -> da.Array:
+    n_spatial = stored.grid.ndim
+    spatial = stored.read_shape if chunks is None else chunks
+    spatial = (spatial,) * n_spatial if isinstance(spatial, int) else tuple(spatial)
+    if len(spatial) != n_spatial:
+        raise ValueError(
+            f"{stored.path}: chunks need {n_spatial} numbers, one per spatial axis, not {spatial}"
+        )
+    return da.from_array(
+        stored,
+        chunks=stored.shape[: stored.ndim - n_spatial] + spatial,
+        # Not a digest of the path: what lies there may change while a cluster still holds results of that name.
+        name=f"open-volume-{uuid.uuid4().hex}",
+        inline_array=True,
+        fancy=False,
+        asarray=False,
+        meta=np.empty((0,) * stored.ndim, dtype=stored.dtype),
+    )
+
+
+def _axis(volume: xr.DataArray, dim: str, known: float) -> tuple[float, float]:
+    """Voxel size and lower corner along one axis, from its coordinates."""
+    if dim not in volume.coords:
+        return known, 0.0
+    centres = np.asarray(volume.coords[dim].values, dtype=np.float64)
+    if len(centres) == 0:
+        return known, 0.0
+    voxel_size = known
+    if len(centres) > 1:
+        spacing = float(centres[-1] - centres[0]) / (len(centres) - 1)
+        # The exact voxel size, unless the volume has been strided: coordinates carry rounding errors.
+        stride = max(round(spacing / known), 1)
+        voxel_size = known * stride if abs(spacing - known * stride) <= TOLERANCE * known else spacing
+        expected = centres[0] + np.arange(len(centres)) * voxel_size
+        if voxel_size <= 0 or np.max(np.abs(centres - expected)) > TOLERANCE * voxel_size:
+            raise ValueError(f"the {dim} coordinates of {volume.name!r} are not evenly spaced and ascending")
+    first = float(centres[0])
+    # 0.1 * 3.5 - 0.05 is not 0.3: take the short decimal if it leads to the same coordinate.
+    offset = first - 0.5 * voxel_size
+    short = float(f"{offset:.12g}")
+    return voxel_size, short if short + 0.5 * voxel_size == first else offset
+
+
+def _below_rechunking(graph: HighLevelGraph, name: str) -> str:
+    while name.startswith("rechunk-") and not isinstance(graph.layers.get(name), Blockwise):
+        below = graph.dependencies[name]
+        if len(below) != 1:
+            break
+        name = next(iter(below))
+    return name
+
+
+def _numblocks(graph: HighLevelGraph, name: str) -> tuple[int, ...]:
+    found = _source(graph.layers[name])
+    if found is not None:
+        return tuple(len(sizes) for sizes in found[1])
+    return tuple(max(indices) + 1 for indices in zip(*(key[1:] for key in graph.layers[name]), strict=True))
+
+
+def _source(layer: Layer | None) -> tuple[StoredVolume, tuple[tuple[int, ...], ...]] | None:
+    """Volume and chunks, if this is the layer that `_dask_array` makes."""
+    if not isinstance(layer, Blockwise) or len(layer.indices) != 2:
+        return None
+    stored = layer.indices[0][0]
+    slices = layer.io_deps.get(layer.indices[1][0])
+    if not isinstance(stored, StoredVolume) or not isinstance(slices, ArraySliceDep):
+        return None
+    return stored, slices.chunks
+
+
+def _origin(graph: HighLevelGraph, key: tuple[Any, ...]) -> tuple[StoredVolume, list[range]] | None:
+    """Follow one chunk through slicings to its source; a `range` per axis says which voxels it takes, in what order."""
+    cuts = []
+    while (found := _source(graph.layers.get(key[0]))) is None:
+        task = graph.layers.get(key[0], {}).get(key)
+        if isinstance(task, Alias):
+            key = task.target
+        elif isinstance(task, Task) and task.func in (chunk.getitem, operator.getitem) and _is_cut(task.args):
+            key = task.args[0].key
+            cuts.append(task.args[1])
+        else:
+            return None
+    stored, chunks = found
+    ranges = []
+    for sizes, i in zip(chunks, key[1:], strict=True):
+        start = sum(sizes[:i])
+        ranges.append(range(start, start + sizes[i]))
+    for cut in reversed(cuts):
+        if len(cut) != len(ranges):
+            return None
+        ranges = [part[s] for part, s in zip(ranges, cut, strict=True)]
+    return stored, ranges
+
+
+def _is_cut(arguments: tuple[Any, ...]) -> bool:
+    return (
+        len(arguments) == 2
+        and isinstance(arguments[0], TaskRef)
+        and isinstance(arguments[1], tuple)
+        and all(isinstance(part, slice) for part in arguments[1])
+    )
+
+
+def _join(origins: Sequence[tuple[StoredVolume, list[range]] | None], axis: int) -> slice | None:
+    """The box that chunks along an axis make up; None if they skip, flip or reorder voxels.
+
+    >>> _join([(None, [range(3, 5)]), (None, [range(5, 6)])], 0)
+    slice(3, 6, None)
+    """
+    ranges = [origin[1][axis] for origin in origins if origin is not None]
+    if len(ranges) != len(origins):
+        return None
+    start = stop = ranges[0].start
+    for part in ranges:
+        if part.start != stop or (part.step != 1 and len(part) > 1) or len(part) == 0:
+            return None
+        stop = part.start + len(part)
+    return slice(start, stop)

@@ -1,0 +1,240 @@
+"""Volumes on disk: handles that pickle small, are opened lazily in each process, and read and write boxes of voxels.
+
+A `StoredVolume` says where an array lies and what it looks like; it holds no open file. Any process that
+unpickles one can read a box, halo included, in a single call, and write boxes that are made of whole shards.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from .grids import Grid, Region
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """An array in a zarr container, as a volume.
+
+    Parameters
+    ----------
+    path : str
+        Container and array in one: an absolute path or a URL.
+    grid : Grid
+        Shape, voxel size and place of the spatial axes.
+    dims : tuple of str
+        Names of all axes: those of the grid, after ``"channel"`` where there are channels.
+    shape : tuple of int
+        Shape over `dims`.
+    dtype : numpy.dtype
+        Element type; nothing is converted on reading or writing.
+    write_shape : tuple of int
+        Spatial shape of the smallest unit that may be written: a shard, or a chunk where there are no shards.
+    fingerprint : str
+        Digest of the array's metadata. An array that was replaced by a different one gets a new handle.
+    dropped_axes : int
+        Number of leading axes of length one, such as time, that the stored array has and the volume does not.
+
+    Examples
+    --------
+    >>> from lsd_dask.volumes import create_volume
+    >>> stored = create_volume("memory://doc.zarr/labels", (4, 6), "uint64", block_shape=(4, 4))
+    >>> stored.write((slice(0, 4), slice(4, 6)), np.ones((4, 2), dtype="uint64"))
+    >>> stored.read((slice(0, 1), slice(2, 6)))
+    array([[0, 0, 1, 1]], dtype=uint64)
+    """
+
+    path: str
+    grid: Grid
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    write_shape: tuple[int, ...]
+    fingerprint: str = ""
+    dropped_axes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the array, the last part of its path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, channels included."""
+        return len(self.shape)
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels; None where the volume has no channel axis."""
+        return self.shape[0] if self.ndim > self.grid.ndim else None
+
+    @property
+    def read_shape(self) -> tuple[int, ...]:
+        """Spatial shape that is comfortable to read at once: whole shards, of about a million voxels and more."""
+        side = 1024 if self.grid.ndim == 2 else 128
+        shape = [unit * max(1, round(side / unit)) for unit in self.write_shape]
+        while math.prod(shape) > 2**26:
+            largest = shape.index(max(shape))
+            shape[largest] = -(-shape[largest] // 2)
+        return tuple(min(a, max(n, 1)) for a, n in zip(shape, self.grid.shape, strict=True))
+
+    def read(self, region: Region, channels: slice | None = None) -> NDArray[Any]:
+        """Read a box of voxels.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            One slice per spatial axis, in voxels.
+        channels : slice, optional
+            The channels to read; by default all.
+
+        Returns
+        -------
+        ([C, ]z, y, x) ndarray
+            The voxels, in the dtype of the volume.
+
+        Raises
+        ------
+        ValueError
+            If the region is not a box inside the volume.
+        """
+        region = self._checked(region)
+        if self.channels is None:
+            return self._load(region)
+        return self._load((channels if channels is not None else slice(None), *region))
+
+    def write(self, region: Region, array: NDArray[Any]) -> None:
+        """Write a box of voxels made of whole shards.
+
+        Two tasks that write into the same shard would lose one another's voxels, silently. Hence a region must
+        begin at a multiple of `write_shape` and end at one, or at the end of the volume.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            One slice per spatial axis, in voxels.
+        array : ([C, ]z, y, x) ndarray
+            The voxels, in the dtype of the volume, with all its channels.
+
+        Raises
+        ------
+        ValueError
+            If the region lies outside the volume or covers a shard in part, or if the shape or dtype of `array` is
+            not that of the region. Nothing has been written then.
+        """
+        region = self._checked(region)
+        self._check_alignment(region)
+        expected = self.shape[: self.ndim - self.grid.ndim] + tuple(part.stop - part.start for part in region)
+        if array.shape != expected:
+            raise ValueError(f"{self.path}: the region has shape {expected}, but the array {array.shape}")
+        if array.dtype != self.dtype:
+            raise ValueError(f"{self.path}: the volume holds {self.dtype}, but the array {array.dtype}")
+        if array.size:
+            self._store(region, array)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read as NumPy indexes, so that `dask.array.from_array` can take a stored volume.
+
+        The box around the selection is read; all that is finer than a box is left to NumPy.
+        """
+        index = index if isinstance(index, tuple) else (index,)
+        index = index + (slice(None),) * (self.ndim - len(index))
+        boxes, rest = zip(*(_box(part, n) for part, n in zip(index, self.shape, strict=True)), strict=True)
+        n_channel_axes = self.ndim - self.grid.ndim
+        voxels = self.read(boxes[n_channel_axes:], *boxes[:n_channel_axes])
+        return voxels[rest]
+
+    def _checked(self, region: Region) -> Region:
+        try:
+            return self.grid.resolve(region)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
+    def _check_alignment(self, region: Region) -> None:
+        for dim, part, unit, n in zip(self.grid.dims, region, self.write_shape, self.grid.shape, strict=True):
+            if part.start % unit or (part.stop % unit and part.stop != n):
+                raise ValueError(
+                    f"{self.path}: writing voxels {part.start}:{part.stop} along {dim} would cover a shard in part; "
+                    f"bounds must be multiples of {unit}, for instance {part.start // unit * unit}:"
+                    f"{min(-(-part.stop // unit) * unit, n)}"
+                )
+
+    def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
+        array = _open_array(self.path, "r", self.fingerprint)
+        return np.asarray(array[(0,) * self.dropped_axes + selection])
+
+    def _store(self, region: Region, voxels: NDArray[Any]) -> None:
+        array = _open_array(self.path, "r+", self.fingerprint)
+        array[(0,) * self.dropped_axes + (slice(None),) * (self.ndim - self.grid.ndim) + region] = voxels
+
+
+def fingerprint_of(array: zarr.Array[Any]) -> str:
+    """Digest of how an array is stored: shape, dtype, chunks and codecs, but not its attributes.
+
+    Parameters
+    ----------
+    array : zarr.Array
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    metadata = {key: value for key, value in array.metadata.to_dict().items() if key != "attributes"}
+    return hashlib.blake2b(repr(metadata).encode(), digest_size=8).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.Array[Any]:
+    return zarr.open_array(path, mode=mode)
+
+
+def _box(index: Any, n: int) -> tuple[slice, Any]:
+    """Split an index along an axis of length n into a box and what remains to be indexed within that box.
+
+    >>> _box(slice(8, 2, -2), 10)
+    (slice(4, 9, None), slice(4, None, -2))
+    >>> _box(-1, 10)
+    (slice(9, 10, None), 0)
+    """
+    if isinstance(index, slice):
+        indices = range(*index.indices(n))
+        if not indices:
+            return slice(0, 0), slice(None)
+        low, high = min(indices[0], indices[-1]), max(indices[0], indices[-1])
+        return slice(low, high + 1), slice(indices[0] - low, None, indices.step)
+    if isinstance(index, int | np.integer):
+        start = range(n)[index]
+        return slice(start, start + 1), 0
+    return slice(0, n), index
+
+
+def chunk_shape_for(block_shape: Sequence[int]) -> tuple[int, ...]:
+    """Choose the inner chunks of a shard: what viewers fetch at once.
+
+    Parameters
+    ----------
+    block_shape : sequence of int
+        Spatial shape of the shard.
+
+    Returns
+    -------
+    tuple of int
+        Per axis 64 (512 in 2-D) where that divides the block, else the largest divisor between a quarter and
+        twice of that, else the whole block.
+    """
+    preferred = 512 if len(block_shape) == 2 else 64
+    return tuple(_inner_chunk(extent, preferred) for extent in block_shape)
+
+
+def _inner_chunk(extent: int, preferred: int) -> int:
+    if extent % preferred == 0:
+        return preferred
+    candidates = range(min(2 * preferred, extent), preferred // 4 - 1, -1)
+    return next((size for size in candidates if extent % size == 0), extent)

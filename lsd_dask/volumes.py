@@ -1,0 +1,366 @@
+"""Volumes as labelled, lazy arrays: opening, creating and saving them.
+
+A volume is an `xarray.DataArray` with the axes ``[channel,] z, y, x`` (or ``[channel,] y, x``) over a dask
+array. Its coordinates are the world positions of the voxel centres, ``offset + (i + 0.5) * voxel_size``, where `offset`
+is the lower corner of the volume; so ``volume.sel(z=slice(a, b))`` crops to the world box from a up to, but without,
+b. ``attrs`` hold ``voxel_size`` and ``units``; the offset follows from the coordinates.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Literal
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import DTypeLike, NDArray
+
+from . import containers, metadata
+from .formats import open_stored, stored_zarr
+from .grids import Grid, Region, spatial_dims
+from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of
+from .storage import StoredVolume, chunk_shape_for
+
+__all__ = ["create_volume", "find_stored", "grid_of", "open_volume", "save_volume"]
+
+
+def open_volume(
+    path: str | PathLike[str],
+    *,
+    chunks: int | Sequence[int] | None = None,
+    level: int = 0,
+    voxel_size: Sequence[float] | None = None,
+    offset: Sequence[float] | None = None,
+    units: str | None = None,
+) -> xr.DataArray:
+    """Open a volume; voxels are read when they are computed.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Container and array in one, as a path or any URL that fsspec knows:
+
+        - ``em.zarr/volumes/raw``: zarr, format 2 or 3, with funkelab attributes (``offset``, ``resolution`` or
+          ``voxel_size``, ``units``, ``axis_names``), OME-NGFF 0.4 or 0.5 metadata, or none. A multiscale group
+          stands for its level 0.
+        - ``sample_A.hdf/volumes/raw``: HDF5, as CREMI ships it.
+        - ``sections/`` or ``sections/*.png``: a stack of TIFF or PNG sections; or one TIFF of several pages.
+    chunks : int or sequence of int, optional
+        Spatial chunk shape of the dask array, one task each. By default whole shards of the stored array, grouped to
+        about 128 voxels an axis. A chunk always holds all channels.
+    level : int, optional
+        Resolution level of an OME-NGFF multiscale.
+    voxel_size, offset : sequence of float, optional
+        World units, one number per spatial axis. They override what is stored, and default to 1 and 0 where nothing is.
+    units : str, optional
+        Overrides what is stored; the default is ``"nanometer"``, or ``"voxel"`` where no voxel size is known.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``([channel, ]z, y, x)`` or ``([channel, ]y, x)``, backed by dask; named after the array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the container or the array does not exist; the message lists the arrays that do.
+    ValueError
+        If the path is a group of several arrays, or the axes or the metadata cannot be those of a volume.
+
+    Examples
+    --------
+    >>> save_volume(np.arange(24).reshape(2, 3, 4), "memory://doc.zarr/raw", voxel_size=(40, 4, 4), overwrite=True)
+    >>> raw = open_volume("memory://doc.zarr/raw")
+    >>> raw.sel(z=slice(40, 80), x=slice(8, 16)).values
+    array([[[14, 15],
+            [18, 19],
+            [22, 23]]])
+    """
+    return as_volume(
+        open_stored(path, level=level, voxel_size=voxel_size, offset=offset, units=units), chunks
+    )
+
+
+def create_volume(
+    path: str | PathLike[str],
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    *,
+    voxel_size: Sequence[float] | None = None,
+    offset: Sequence[float] | None = None,
+    units: str = "nanometer",
+    dims: Sequence[str] | None = None,
+    block_shape: Sequence[int] | None = None,
+    chunk_shape: Sequence[int] | None = None,
+    zarr_format: Literal[2, 3] | None = None,
+    overwrite: bool = False,
+    attributes: Mapping[str, Any] | None = None,
+) -> StoredVolume:
+    """Create a volume of zeros in a zarr container, ready to be written block by block.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Container and array in one, for instance ``out.zarr/volumes/segmentation``.
+    shape : sequence of int
+        ``([C, ]Z, Y, X)`` or ``([C, ]Y, X)``.
+    dtype : dtype-like
+        Element type.
+    voxel_size, offset : sequence of float, optional
+        World units per spatial axis; by default 1 and 0.
+    units : str, optional
+        Unit of the world coordinates.
+    dims : sequence of str, optional
+        ``("channel", "y", "x")`` and the like. By default four axes have channels first; three have if `voxel_size`
+        has two numbers.
+    block_shape : sequence of int, optional
+        Spatial shape of what is written at once: a shard of format 3, a chunk of format 2. By default 256 voxels
+        an axis (1024 in 2-D), less for smaller volumes.
+    chunk_shape : sequence of int, optional
+        Spatial shape of the inner chunks of a shard; by default 64 voxels an axis (512 in 2-D) or a divisor near it.
+    zarr_format : {2, 3}, optional
+        By default that of the container, and 3 for a new one.
+    overwrite : bool, optional
+        Whether an array that is already there is replaced.
+    attributes : mapping, optional
+        More attributes for the array.
+
+    Returns
+    -------
+    StoredVolume
+
+    Raises
+    ------
+    FileExistsError
+        If an array is there and `overwrite` is False, or if a group is there.
+    ValueError
+        If shapes do not match, the inner chunks do not divide the block, or the container has the other format.
+
+    Notes
+    -----
+    The array holds the funkelab attributes; its parent group lists it as an OME-NGFF multiscale (0.5 for zarr 3,
+    0.4 for zarr 2): see `lsd_dask.metadata`.
+
+    Examples
+    --------
+    >>> labels = create_volume("memory://doc.zarr/labels", (300, 300, 300), "uint64", voxel_size=(40, 4, 4),
+    ...                        overwrite=True)
+    >>> labels.write_shape, labels.grid.end
+    ((256, 256, 256), (12000.0, 1200.0, 1200.0))
+    """
+    path = containers.normalise_path(path)
+    n_spatial = _n_spatial(len(shape), dims, voxel_size)
+    spatial = tuple(shape[len(shape) - n_spatial :])
+    try:
+        grid = Grid(
+            spatial_dims(n_spatial),
+            spatial,
+            tuple(voxel_size or (1.0,) * n_spatial),
+            tuple(offset or (0.0,) * n_spatial),
+            units,
+        )
+        block = _checked_shape("block_shape", block_shape or _default_block(spatial), n_spatial)
+        chunk = _checked_shape("chunk_shape", chunk_shape or chunk_shape_for(block), n_spatial)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if any(b % c for b, c in zip(block, chunk, strict=True)):
+        raise ValueError(
+            f"{path}: block_shape {block} must be a multiple of chunk_shape {chunk} in every axis"
+        )
+    containers.check_free(path, overwrite)
+    lead = tuple(shape[: len(shape) - n_spatial])
+    channels = lead[0] if lead else None
+    array = containers.create_array(
+        path,
+        tuple(shape),
+        dtype,
+        chunks=lead + chunk,
+        shards=lead + block,
+        axis_names=metadata.dimension_names(grid, channels),
+        zarr_format=zarr_format,
+        attributes={**(attributes or {}), **metadata.volume_attributes(grid, channels)},
+        parent_attributes=lambda parent, name, format_: metadata.add_multiscale(
+            parent, name, grid, channels, format_
+        ),
+    )
+    return stored_zarr(path, array, metadata.Layout(grid, ("channel",) * len(lead) + grid.dims))
+
+
+def save_volume(
+    volume: Volume,
+    path: str | PathLike[str],
+    *,
+    block_shape: Sequence[int] | None = None,
+    chunk_shape: Sequence[int] | None = None,
+    zarr_format: Literal[2, 3] | None = None,
+    overwrite: bool = False,
+    voxel_size: Sequence[float] | None = None,
+    offset: Sequence[float] | None = None,
+    units: str | None = None,
+) -> None:
+    """Compute a volume and write it to a zarr container, whole shards at a time.
+
+    Parameters
+    ----------
+    volume : ([C, ]z, y, x) or ([C, ]y, x) ndarray, dask array or DataArray
+        A lazy volume is rechunked to the shards and computed by the active dask client, one task per shard.
+    path, block_shape, chunk_shape, zarr_format, overwrite
+        As for `create_volume`. The blocks of a dask array that is regularly chunked are its chunks, by default.
+    voxel_size, offset, units : optional
+        Where the voxels lie, for arrays that do not say so themselves; a DataArray does.
+
+    Raises
+    ------
+    FileExistsError
+        If an array is there and `overwrite` is False.
+    ValueError
+        As for `create_volume`; if a place is given for a DataArray; or if the volume is computed from the very
+        array it would replace.
+
+    Examples
+    --------
+    >>> save_volume(np.ones((2, 3), dtype="uint8"), "memory://doc.zarr/mask", voxel_size=(4, 4), overwrite=True)
+    """
+    path = containers.normalise_path(path)
+    volume = _placed(volume, voxel_size, offset, units)
+    grid = grid_of(volume)
+    data = volume.data
+    if overwrite:
+        _refuse_own_source(data, path)
+    stored = create_volume(
+        path,
+        volume.shape,
+        volume.dtype,
+        voxel_size=grid.voxel_size,
+        offset=grid.offset,
+        units=grid.units,
+        dims=[str(dim) for dim in volume.dims],
+        block_shape=block_shape or _chunks_as_block(data, grid.ndim),
+        chunk_shape=chunk_shape,
+        zarr_format=zarr_format,
+        overwrite=overwrite,
+    )
+    if isinstance(data, da.Array):
+        dask.compute(_writing(volume, stored))
+        return
+    for region in _blocks(stored):
+        stored.write(region, data[(..., *region)])
+
+
+def _placed(
+    volume: Volume, voxel_size: Sequence[float] | None, offset: Sequence[float] | None, units: str | None
+) -> xr.DataArray:
+    if isinstance(volume, xr.DataArray):
+        if not voxel_size and not offset and not units:
+            return volume
+        raise ValueError(
+            "a DataArray knows its place; voxel_size, offset and units are for NumPy and dask arrays"
+        )
+    n_spatial = _n_spatial(volume.ndim, None, voxel_size)
+    ones, zeros = (1.0,) * n_spatial, (0.0,) * n_spatial
+    units = units or ("nanometer" if voxel_size else "voxel")
+    shape = volume.shape[volume.ndim - n_spatial :]
+    grid = Grid(spatial_dims(n_spatial), shape, tuple(voxel_size or ones), tuple(offset or zeros), units)
+    return label(volume, grid)
+
+
+def _n_spatial(ndim: int, dims: Sequence[str] | None, voxel_size: Sequence[float] | None) -> int:
+    if dims is not None:
+        n_spatial = sum(dim != "channel" for dim in dims)
+        if len(dims) == ndim and tuple(dims) in _all_dims():
+            return n_spatial
+        raise ValueError(
+            f"expected dims ([channel,] z, y, x) or ([channel,] y, x) for {ndim} axes, not {tuple(dims)}"
+        )
+    if ndim not in (2, 3, 4):
+        raise ValueError(f"a volume has the axes ([channel,] z, y, x) or ([channel,] y, x), not {ndim} axes")
+    return 2 if ndim == 2 or (ndim == 3 and voxel_size is not None and len(voxel_size) == 2) else 3
+
+
+def _all_dims() -> list[tuple[str, ...]]:
+    return [lead + spatial_dims(n) for lead in ((), ("channel",)) for n in (2, 3)]
+
+
+def _checked_shape(name: str, shape: Sequence[int], n_spatial: int) -> tuple[int, ...]:
+    if len(shape) != n_spatial or any(n < 1 for n in shape):
+        raise ValueError(
+            f"{name} needs {n_spatial} positive numbers, one per spatial axis, not {tuple(shape)}"
+        )
+    return tuple(int(n) for n in shape)
+
+
+def _default_block(spatial: Sequence[int]) -> tuple[int, ...]:
+    """Shards of 256 voxels an axis; a smaller volume is one shard, no larger than it needs to be."""
+    side, unit = (1024, 512) if len(spatial) == 2 else (256, 64)
+    return tuple(min(side, max(-(-n // unit) * unit, 1)) if n > unit else max(n, 1) for n in spatial)
+
+
+def _chunks_as_block(data: Any, n_spatial: int) -> tuple[int, ...] | None:
+    """Chunks that all have the same shape, apart from the last ones, and are neither tiny nor huge."""
+    if not isinstance(data, da.Array):
+        return None
+    spatial = data.chunks[data.ndim - n_spatial :]
+    block = tuple(sizes[0] for sizes in spatial)
+    regular = all(set(sizes[:-1]) <= {sizes[0]} and 0 < sizes[-1] <= sizes[0] for sizes in spatial)
+    if (
+        regular
+        and all(n >= 64 or len(sizes) == 1 for n, sizes in zip(block, spatial, strict=True))
+        and max(block) <= 1024
+    ):
+        return block
+    return None
+
+
+def _refuse_own_source(data: Any, path: str) -> None:
+    if isinstance(data, da.Array) and any(source.path == path for source in sources_of(data)):
+        raise ValueError(
+            f"{path}: the volume is computed from the array it would replace; save it under another name"
+        )
+
+
+def _blocks(stored: StoredVolume) -> list[Region]:
+    axes = [
+        [slice(start, min(start + unit, n)) for start in range(0, n, unit)]
+        for n, unit in zip(stored.grid.shape, stored.write_shape, strict=True)
+    ]
+    return list(itertools.product(*axes))
+
+
+def _writing(volume: xr.DataArray, target: StoredVolume) -> da.Array:
+    """A lazy array with one element per shard, whose computation writes the shard."""
+    n_blocks = tuple(-(-n // unit) for n, unit in zip(target.grid.shape, target.write_shape, strict=True))
+    chunks = ((1,),) * (target.ndim - target.grid.ndim) + tuple((1,) * n for n in n_blocks)
+    done = {"chunks": chunks, "dtype": bool, "meta": np.empty((0,) * target.ndim, dtype=bool)}
+    source = find_stored(volume)
+    if source is not None:
+        return da.map_blocks(_copy_block, *source, target, **done)
+    aligned = volume.data.rechunk(target.shape[: target.ndim - target.grid.ndim] + target.write_shape)
+    return aligned.map_blocks(_write_block, target, **done)
+
+
+def _write_block(
+    voxels: NDArray[Any], target: StoredVolume, block_id: tuple[int, ...] | None = None
+) -> NDArray[np.bool_]:
+    target.write(_region_of(target, block_id), voxels)
+    return np.ones((1,) * target.ndim, dtype=bool)
+
+
+def _copy_block(
+    source: StoredVolume, box: Region, target: StoredVolume, block_id: tuple[int, ...] | None = None
+) -> NDArray[np.bool_]:
+    region = _region_of(target, block_id)
+    there = tuple(slice(b.start + r.start, b.start + r.stop) for b, r in zip(box, region, strict=True))
+    target.write(region, source.read(there))
+    return np.ones((1,) * target.ndim, dtype=bool)
+
+
+def _region_of(target: StoredVolume, block_id: tuple[int, ...] | None) -> Region:
+    assert block_id is not None
+    return tuple(
+        slice(i * unit, min((i + 1) * unit, n))
+        for i, unit, n in zip(
+            block_id[-target.grid.ndim :], target.write_shape, target.grid.shape, strict=True
+        )
+    )
