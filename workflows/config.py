@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from .describing import docstring, signature
 from .fields import nearest
+from .models import STEPS
 from .options import Config
 
 logger = logging.getLogger(__name__)
@@ -188,8 +189,10 @@ def _answer_obsolete_keys(model: type[Config], sources: Mapping[str, str]) -> No
 
 def _unknown_key(model: type[Config], key: str, source: str) -> str:
     closest = nearest(key, model.model_fields)
-    hint = f"did you mean '{closest}'?" if closest else f"{model.step} has no key like it"
-    return _at(source, f"unknown key '{key}', {hint}")
+    others = [other.step for other in STEPS if key in other.model_fields]
+    hint = f", did you mean '{closest}'?" if closest else ""
+    hint = f", a key of {' and '.join(others)}" if others else hint
+    return _at(source, f"unknown key '{key}'{hint}")
 
 
 def _problem(model: type[Config], details: ErrorDetails, sources: Mapping[str, str]) -> str:

@@ -29,31 +29,35 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class ExtractFragmentsConfig(AffinitiesInput, Fragments, FragmentOptions, Blocks, Region, RunOptions):
-    """Options of extract_fragments: from affinities to fragments."""
+    """Options of `extract_fragments`."""
 
     step = "extract_fragments"
+    summary = "Make fragments (supervoxels) of affinities by watershed."
 
 
 class AgglomerateConfig(AffinitiesInput, Fragments, AgglomerationOptions, Blocks, Region, RunOptions):
-    """Options of agglomerate: from affinities and fragments to a region graph and its merge tree."""
+    """Options of `agglomerate`."""
 
     step = "agglomerate"
+    summary = "Build the region graph of the fragments and merge it step by step."
     obsolete = OBSOLETE_KEYS | {
         "context": "not needed: the region graph is that of the whole volume, whatever the blocks"
     }
 
 
 class FindSegmentsConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
-    """Options of find_segments: from a merge tree to lookup tables, one a threshold."""
+    """Options of `find_segments`."""
 
     step = "find_segments"
+    summary = "Cut the merge tree at a range of thresholds, giving lookup tables."
     obsolete = OBSOLETE_KEYS | {"block_size": "not needed: the merge tree is cut in one piece"}
 
 
 class ExtractSegmentationConfig(Fragments, EdgesInput, Blocks, Region, RunOptions):
-    """Options of extract_segmentation: from fragments and a lookup table to a segmentation."""
+    """Options of `extract_segmentation`."""
 
     step = "extract_segmentation"
+    summary = "Write the segmentation of one threshold."
     heading = "Segmentation"
 
     threshold: Fraction = Field(examples=[0.4])
@@ -72,9 +76,10 @@ class ExtractSegmentationConfig(Fragments, EdgesInput, Blocks, Region, RunOption
 
 
 class EvaluateVolumesConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
-    """Options of evaluate_volumes: from a merge tree and a ground truth to scores, one row a threshold."""
+    """Options of `evaluate_volumes`."""
 
     step = "evaluate_volumes"
+    summary = "Score the segmentations of a range of thresholds against a ground truth."
     heading = "Ground truth"
 
     gt_file: File = Field(examples=["truth.zarr"])
@@ -95,9 +100,10 @@ class EvaluateVolumesConfig(Fragments, EdgesInput, Thresholds, Region, RunOption
 class SegmentConfig(
     AffinitiesInput, FragmentOptions, AgglomerationOptions, Thresholds, Blocks, Region, RunOptions
 ):
-    """Options of segment: from affinities to a segmentation, all steps in one call."""
+    """Options of `segment`."""
 
     step = "segment"
+    summary = "Make a segmentation of affinities: all steps in one command."
     heading = "Output"
 
     out_file: File = Field(examples=["volume.zarr"])
@@ -147,6 +153,7 @@ class RegionConfig(Config):
     """A region of a stored volume."""
 
     step = "region"
+    summary = "Name a region of a stored volume."
     heading = "Region"
 
     container: File = Field(examples=["volume.zarr"])
@@ -165,9 +172,10 @@ class RegionConfig(Config):
 
 
 class PredictConfig(RunOptions):
-    """Options of predict: from raw data to affinities, with a trained network."""
+    """Options of `predict`."""
 
     step = "predict"
+    summary = "Predict affinities from raw data with a trained network."
     heading = "Network and data"
 
     base_dir: File = Field(examples=["networks"])
@@ -208,9 +216,10 @@ class PredictConfig(RunOptions):
 
 
 class EvaluateAnnotationsConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
-    """Options of evaluate_annotations: from a merge tree and skeletons to scores, one row a threshold."""
+    """Options of `evaluate_annotations`."""
 
     step = "evaluate_annotations"
+    summary = "Score the segmentations of a range of thresholds against skeletons."
     heading = "Annotations"
 
     annotations_skeletons_collection_name: Name = Field(examples=["zebrafinch"])
@@ -230,3 +239,14 @@ class EvaluateAnnotationsConfig(Fragments, EdgesInput, Thresholds, Region, RunOp
 
     method: Name | None = None
     """Name of the network that predicted the affinities, noted in the table of scores."""
+
+
+#: The steps that can be run, by one command each.
+STEPS: tuple[type[Config], ...] = (
+    SegmentConfig,
+    ExtractFragmentsConfig,
+    AgglomerateConfig,
+    FindSegmentsConfig,
+    ExtractSegmentationConfig,
+    EvaluateVolumesConfig,
+)

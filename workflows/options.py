@@ -70,6 +70,8 @@ class Config(BaseModel):
 
     #: Name of the step as a Python function.
     step: ClassVar[str] = ""
+    #: What the step does, in a sentence.
+    summary: ClassVar[str] = ""
     #: What the options a class adds are about: the title of their section in every documentation.
     heading: ClassVar[str] = "Options"
     #: Keys that are accepted and answered with a line saying what takes their place.
@@ -156,7 +158,7 @@ class AffinitiesInput(Config):
     heading = "Affinities"
 
     affs_file: File = Field(examples=["volume.zarr"])
-    """Container (zarr, N5 or HDF5) with the predicted affinities."""
+    """Container (zarr or HDF5) with the predicted affinities."""
 
     affs_dataset: Dataset = "volumes/affs"
     """Array of affinities in it, (channel, z, y, x), uint8 or float from 0 to 1. Channel d joins each voxel

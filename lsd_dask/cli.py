@@ -1,0 +1,253 @@
+"""The command line: one sub-command a workflow step, its options those of the step's configuration."""
+
+import argparse
+import importlib
+import json
+import re
+import sys
+import typing
+from collections.abc import Collection, Sequence
+from importlib import metadata, resources
+from typing import Any, Literal
+
+from lsd_dask.workflows.config import ConfigError
+from lsd_dask.workflows.describing import option_type
+from lsd_dask.workflows.fields import nearest
+from lsd_dask.workflows.models import STEPS
+from lsd_dask.workflows.options import Config
+
+#: Exit codes: the run failed; what the user gave cannot be used; the user stopped the run.
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+_INPUT_ERRORS = (
+    ValueError,
+    TypeError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    ImportError,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command and its arguments, by default those of the process.
+
+    Returns
+    -------
+    int
+        0 if all went well, 1 if the run failed, 2 if the input cannot be used, 130 if it was interrupted.
+
+    Raises
+    ------
+    SystemExit
+        With these codes, for ``--help``, ``--version``, and commands and options that do not exist.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    models = {model.step: model for model in STEPS}
+    if not given or given[0].startswith("-"):
+        _top_parser().parse_args(given[:1] or ["--help"])
+    command, *rest = given
+    step = command.replace("-", "_")
+    if step not in models:
+        _top_parser().error(f"there is no command {command!r}{_suggestion(step, models, '')}")
+    return _run(models[step], rest)
+
+
+def _run(model: type[Config], arguments: Sequence[str]) -> int:
+    parser = _step_parser(model)
+    options = _parse(parser, model, arguments)
+    if options.pop("example"):
+        print(_example(model), end="")
+        return 0
+    config, debug = options.pop("config"), options.pop("debug")
+    try:
+        values = {key: _value(model, key, text) for key, text in options.items()}
+        # The workflows import dask and numba, which --help and wrong options need not wait for.
+        getattr(importlib.import_module("lsd_dask.workflows"), model.step)(config, **values)
+    except (*_INPUT_ERRORS, OSError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        return _report(error, parser.prog)
+    return 0
+
+
+def _report(error: BaseException, program: str) -> int:
+    """Print what went wrong without a traceback and return the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{program}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    hint = (
+        "--help explains every key" if isinstance(error, ConfigError) else "--debug shows where it was raised"
+    )
+    print(f"{program}: {str(error) or type(error).__name__}\n({hint})", file=sys.stderr)
+    return WRONG_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    names = {_hyphens(model.step): model.summary for model in STEPS}
+    width = max(map(len, names))
+    commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in names.items())
+    parser = argparse.ArgumentParser(
+        "lsd-dask",
+        usage="lsd-dask COMMAND [CONFIG] [--KEY VALUE ...]",
+        description="Segment neurons: from affinities to a segmentation, block by block.",
+        epilog=_TOP_EPILOG.format(commands=commands),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = f"lsd-dask {metadata.version('lsd-dask')}"
+    parser.add_argument("--version", action="version", version=version)
+    return parser
+
+
+_TOP_EPILOG = """\
+commands:
+{commands}
+
+Each command takes a configuration (a JSON or YAML file) and options that override its keys; or options alone.
+
+to begin:
+  lsd-dask segment --example > segment.yaml    write a configuration that explains every key
+  lsd-dask segment segment.yaml                run it
+  lsd-dask COMMAND --help                      show all keys of a command
+"""
+
+
+def _step_parser(model: type[Config]) -> argparse.ArgumentParser:
+    command = f"lsd-dask {_hyphens(model.step)}"
+    parser = argparse.ArgumentParser(
+        command,
+        usage=f"{command} [CONFIG] [--KEY VALUE ...]",
+        description=f"{model.summary} Options override the keys of the configuration.",
+        epilog=_step_epilog(model, command),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="configuration, a JSON or YAML file")
+    parser.add_argument(
+        "--example", action="store_true", help="print a configuration that explains every key"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for heading, keys in model.sections():
+        group = parser.add_argument_group(heading.lower())
+        for key in keys:
+            group.add_argument(f"--{_hyphens(key)}", **_argument(model, key))
+    return parser
+
+
+def _step_epilog(model: type[Config], command: str) -> str:
+    required = [
+        f"--{_hyphens(key)} {_text(field.examples[0])}"
+        for key, field in model.model_fields.items()
+        if field.is_required() and field.examples
+    ]
+    return "\n".join(
+        [
+            "The value null stands for the default. Paths are relative to the current directory.",
+            "",
+            "examples:",
+            f"  {command} --example > {model.step}.yaml",
+            f"  {command} {model.step}.yaml --num-workers 4",
+            f"  {command} {' '.join(required)}",
+        ]
+    )
+
+
+def _argument(model: type[Config], key: str) -> dict[str, Any]:
+    """Return what argparse has to know of an option; the values stay text, which the model checks."""
+    hint = option_type(model, key)
+    settings: dict[str, Any] = {
+        "dest": key,
+        "default": argparse.SUPPRESS,
+        "help": f"{model.describe(key)}{_default(model, key)}".replace("%", "%%"),
+    }
+    if hint is bool:
+        return settings | {"action": argparse.BooleanOptionalAction}
+    if _is_list(hint):
+        return settings | {"nargs": "+", "metavar": "N"}
+    return settings | {"metavar": _metavar(hint, key)}
+
+
+def _metavar(hint: Any, key: str) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "|".join(typing.get_args(hint))
+    if hint in (int, float):
+        return "N"
+    return "JSON" if typing.get_origin(hint) is tuple else key.rpartition("_")[2].upper()
+
+
+def _default(model: type[Config], key: str) -> str:
+    field = model.model_fields[key]
+    if field.is_required():
+        return " (required)"
+    return "" if field.default is None else f" (default: {_text(field.default)})"
+
+
+def _parse(parser: argparse.ArgumentParser, model: type[Config], arguments: Sequence[str]) -> dict[str, Any]:
+    options, unknown = parser.parse_known_args([_as_option(argument) for argument in arguments])
+    for argument in unknown:
+        if not argument.startswith("-"):
+            parser.error(f"unexpected {argument!r}: one configuration is taken, before the options")
+        name = argument.partition("=")[0]
+        closest = _suggestion(name.strip("-").replace("-", "_"), [*model.model_fields, "help"], "--")
+        parser.error(f"there is no option {name}{closest}")
+    return vars(options)
+
+
+def _as_option(argument: str) -> str:
+    """Write an option with hyphens, as keys are often copied from a file: --block_size."""
+    name, equals, value = argument.partition("=")
+    return _hyphens(name) + equals + value if argument.startswith("--") else argument
+
+
+def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
+    """Return what was given for an option; its text is converted by the model."""
+    hint = option_type(model, key)
+    if isinstance(given, list):
+        entries = re.split(r"[\s,\[\]()]+", " ".join(given))
+        given = [entry for entry in entries if entry]
+        return None if given == ["null"] else given
+    if given == "null":
+        return None
+    if typing.get_origin(hint) is tuple:
+        try:
+            return json.loads(str(given))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"--{_hyphens(key)}: expected JSON, found {given!r} ({error})") from None
+    return given
+
+
+def _is_list(hint: Any) -> bool:
+    """Tell whether a type is a list of numbers, which is given as separate arguments."""
+    return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] in (int, float)
+
+
+def _example(model: type[Config]) -> str:
+    return (resources.files("lsd_dask.workflows") / "configs" / f"{model.step}.yaml").read_text("utf-8")
+
+
+def _suggestion(word: str, known: Collection[str], prefix: str) -> str:
+    closest = nearest(word, known)
+    return f", did you mean {prefix}{_hyphens(closest)}?" if closest else ""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return (
+        " ".join(map(_text, value))
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _hyphens(name: str) -> str:
+    return name.replace("_", "-")
