@@ -1,13 +1,13 @@
 """From a path to a stored volume, whatever the format."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any
 
 import zarr
 
-from . import containers, metadata
+from . import containers, hdf5, metadata, stacks
 from .metadata import Layout
 from .storage import StoredVolume, fingerprint_of
 
@@ -36,9 +36,13 @@ def open_stored(
     FileNotFoundError, ValueError
         As for `lsd_dask.open_volume`.
     """
+    path = containers.normalise_path(path)
     given = {"voxel_size": voxel_size, "offset": offset, "units": units}
     stated = {key: value for key, value in given.items() if value is not None}
-    return _open_zarr(containers.normalise_path(path), level, stated)
+    stored = _open(path, level, stated)
+    if stored.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: expected numbers, but the array holds {stored.dtype}")
+    return stored
 
 
 def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolume:
@@ -69,23 +73,31 @@ def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolu
     )
 
 
+def _open(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume:
+    parts = path.lower().split("/")
+    if any(part.endswith(".n5") for part in parts):
+        raise ValueError(f"{path}: N5 is not read; convert the container to zarr")
+    opener: Callable[[str, Mapping[str, Any]], StoredVolume] | None = None
+    if any(part.endswith(hdf5.SUFFIXES) for part in parts):
+        opener = hdf5.open_hdf5
+    elif containers.open_node(path) is None and stacks.is_stack(path):
+        opener = stacks.open_stack
+    if opener is None:
+        return _open_zarr(path, level, stated)
+    if level != 0:
+        raise ValueError(f"{path}: level {level} was asked for, but only OME-NGFF volumes have levels")
+    return opener(path, stated)
+
+
 def _open_zarr(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume:
     node = containers.find_node(path)
     if isinstance(node, zarr.Group):
-        multiscales = metadata.multiscales_of(node.attrs)
-        if len(multiscales) == 1:
-            return _open_level(path, multiscales[0], level, stated)
-        arrays = containers.arrays_below(node)
-        if len(arrays) == 1:
-            return _open_zarr(f"{path}/{arrays[0]}", level, stated)
-        raise ValueError(
-            f"{path}: this is a group, not an array; name one of its arrays: {containers.listed(arrays)}"
-        )
+        return _open_group(path, node, level, stated)
     group, multiscale, own_level = _multiscale_around(path)
-    if level > 0:
+    if level != 0:
         if multiscale is None or own_level != 0:
             raise ValueError(
-                f"{path}: it has no level {level}: no OME-NGFF group has this array as its level 0"
+                f"{path}: there is no level {level}, as no OME-NGFF metadata has this as level 0"
             )
         return _open_level(group, multiscale, level, stated)
     attributes = dict(node.attrs)
@@ -97,6 +109,17 @@ def _open_zarr(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume
     return stored_zarr(path, node, layout)
 
 
+def _open_group(path: str, group: zarr.Group, level: int, stated: Mapping[str, Any]) -> StoredVolume:
+    multiscales = metadata.multiscales_of(group.attrs)
+    if len(multiscales) == 1:
+        return _open_level(path, multiscales[0], level, stated)
+    arrays = containers.arrays_below(group)
+    if len(arrays) == 1:
+        return _open_zarr(f"{path}/{arrays[0]}", level, stated)
+    names = containers.listed(arrays)
+    raise ValueError(f"{path}: this is a group, not an array; name one of its arrays: {names}")
+
+
 def _open_level(
     group: str, multiscale: Mapping[str, Any], level: int, stated: Mapping[str, Any]
 ) -> StoredVolume:
@@ -105,22 +128,22 @@ def _open_level(
         raise ValueError(f"{group}: level {level} was asked for, but the levels are 0 to {len(datasets) - 1}")
     path = f"{group}/{datasets[level]['path']}"
     array = containers.find_node(path)
-    if not isinstance(array, zarr.Array):
-        raise ValueError(f"{path}: OME-NGFF names this as an array, but it is a group")
+    if isinstance(array, zarr.Group):
+        raise FileNotFoundError(f"{path}: OME-NGFF metadata names an array here, but this is a group")
     layout = metadata.layout_from_multiscale(array.shape, multiscale, level, where=path)
     return stored_zarr(path, array, _override(layout, stated, path))
 
 
 def _multiscale_around(path: str) -> tuple[str, Mapping[str, Any] | None, int]:
-    """The nearest group above an array whose OME-NGFF metadata names it, and as which level."""
+    """Group and entry of the OME-NGFF metadata above an array that names it, and as which level."""
     for group in containers.ancestors(path):
         node = containers.open_node(group)
         if not isinstance(node, zarr.Group):
             break
         for multiscale in metadata.multiscales_of(node.attrs):
-            for level, dataset in enumerate(multiscale["datasets"]):
-                if f"{group}/{dataset['path']}" == path:
-                    return group, multiscale, level
+            paths = [f"{group}/{dataset['path']}" for dataset in multiscale["datasets"]]
+            if path in paths:
+                return group, multiscale, paths.index(path)
     return "", None, 0
 
 

@@ -1,4 +1,4 @@
-"""The voxel grid of a volume: where its voxels lie in the world, and how world boxes become regions of voxels."""
+"""Where the voxels of a volume lie in the world, and how world boxes become regions of voxels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 #: A box of voxels: one slice per spatial axis.
 type Region = tuple[slice, ...]
 
-#: How far, in voxels, a world position may lie beside the voxel grid and still count as on it. World positions come
-#: out of decimal fractions and JSON files, so equality would be too much to ask.
+#: How far, in voxels, a world position may lie beside the voxel grid and still count as on it. World
+#: positions come out of decimal fractions and JSON files, so equality would be too much to ask.
 TOLERANCE = 1e-3
 
 _DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
@@ -89,11 +89,11 @@ class Grid:
     def coords(self) -> dict[str, NDArray[np.float64]]:
         """World positions of the voxel centres of each axis: ``offset + (i + 0.5) * voxel_size``.
 
-        Each is computed from its index, so that no rounding error adds up along an axis. As centres never touch
-        the faces of voxels, selecting centres between two voxel faces selects the half-open box between them.
+        Each is computed from its index, so that no rounding error adds up along an axis. As centres never
+        touch the faces of voxels, the centres between two faces are those of the half-open box between them.
         """
         return {
-            dim: o + (np.arange(n) + 0.5) * v
+            dim: o + (np.arange(n, dtype=np.float64) + 0.5) * v
             for dim, n, v, o in zip(self.dims, self.shape, self.voxel_size, self.offset, strict=True)
         }
 
@@ -113,8 +113,8 @@ class Grid:
         Raises
         ------
         ValueError
-            If a size is not positive, or the box does not lie on the voxel grid (to a thousandth of a voxel) or
-            reaches out of the volume.
+            If a size is not positive, or the box does not lie on the voxel grid (to a thousandth of a voxel),
+            or reaches out of the volume.
         """
         self._check_length("offset", offset)
         self._check_length("size", size)
@@ -123,18 +123,16 @@ class Grid:
         starts = (np.asarray(offset, dtype=float) - self.offset) / self.voxel_size
         extents = np.asarray(size, dtype=float) / self.voxel_size
         first, count = np.round(starts), np.maximum(np.round(extents), 1)
+        asked = f"the region with offset {_tuple(offset)} and size {_tuple(size)}"
         if np.any(np.abs(starts - first) > TOLERANCE) or np.any(np.abs(extents - count) > TOLERANCE):
-            nearest = np.asarray(self.offset) + first * self.voxel_size, count * self.voxel_size
+            nearest_offset, nearest_size = self.offset + first * self.voxel_size, count * self.voxel_size
             raise ValueError(
-                f"the region with offset {_tuple(offset)} and size {_tuple(size)} does not lie on the voxel grid "
+                f"{asked} does not lie on the voxel grid "
                 f"(voxel size {_tuple(self.voxel_size)}, origin {_tuple(self.offset)}); "
-                f"nearest: offset {_tuple(nearest[0])}, size {_tuple(nearest[1])}"
+                f"nearest: offset {_tuple(nearest_offset)}, size {_tuple(nearest_size)}"
             )
         if np.any(first < 0) or np.any(first + count > self.shape):
-            raise ValueError(
-                f"the region with offset {_tuple(offset)} and size {_tuple(size)} reaches out of the volume, "
-                f"which fills {self.box}"
-            )
+            raise ValueError(f"{asked} reaches out of the volume, which fills {self.box}")
         return tuple(slice(int(a), int(a + n)) for a, n in zip(first, count, strict=True))
 
     def resolve(self, region: Region) -> Region:
@@ -192,9 +190,8 @@ class Grid:
 
     def _check_length(self, name: str, values: Sequence[float]) -> None:
         if len(values) != self.ndim:
-            raise ValueError(
-                f"{name} needs {self.ndim} numbers ({', '.join(self.dims)}), but has {len(values)}: {_tuple(values)}"
-            )
+            expected = f"{self.ndim} numbers ({', '.join(self.dims)})"
+            raise ValueError(f"{name} needs {expected}, but has {len(values)}: {_tuple(values)}")
 
 
 def spatial_dims(ndim: int) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 import operator
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+
+# Tasks and their references have no public module yet.
 from dask._task_spec import Alias, Task, TaskRef
 from dask.array import chunk
-from dask.array.core import ArraySliceDep
 from dask.blockwise import Blockwise
-from dask.highlevelgraph import HighLevelGraph, Layer
+from dask.highlevelgraph import HighLevelGraph
+from dask.layers import ArraySliceDep
 from numpy.typing import NDArray
 
 from .grids import TOLERANCE, Grid, Region, spatial_dims
@@ -68,8 +71,8 @@ def grid_of(volume: Volume) -> Grid:
     Parameters
     ----------
     volume : ([C, ]z, y, x) ndarray, dask array or DataArray
-        The grid of a DataArray follows from its coordinates, so that it holds after cropping and striding. Any other
-        array has voxel size 1 and offset 0; with four axes, the first is channels.
+        The grid of a DataArray follows from its coordinates, so that it holds after cropping and striding.
+        Any other array has voxel size 1 and offset 0; with four axes, the first is channels.
 
     Returns
     -------
@@ -78,18 +81,22 @@ def grid_of(volume: Volume) -> Grid:
     Raises
     ------
     ValueError
-        If the axes are not ``[channel,] z, y, x`` or ``[channel,] y, x``, or the coordinates are not evenly spaced
-        and ascending.
+        If the axes are not ``[channel,] z, y, x`` or ``[channel,] y, x``, or the coordinates are not evenly
+        spaced and ascending.
+
+    Examples
+    --------
+    >>> volume = label(np.zeros((4, 6)), Grid(("y", "x"), (4, 6), voxel_size=(8, 4), offset=(80, 0)))
+    >>> grid_of(volume[2:, ::3])
+    Grid(dims=('y', 'x'), shape=(2, 2), voxel_size=(8.0, 12.0), offset=(96.0, -4.0), units='nanometer')
     """
     if not isinstance(volume, xr.DataArray):
-        dims = spatial_dims(min(volume.ndim, 3) if volume.ndim <= 4 else volume.ndim)
+        dims = spatial_dims(3 if volume.ndim == 4 else volume.ndim)
         return Grid(dims, volume.shape[-len(dims) :], (1.0,) * len(dims), (0.0,) * len(dims), "voxel")
-    dims = tuple(str(dim) for dim in volume.dims if dim != "channel")
-    if "channel" in volume.dims[1:] or dims not in (spatial_dims(2), spatial_dims(3)):
-        raise ValueError(
-            f"a volume has the axes ([channel,] z, y, x) or ([channel,] y, x), but {volume.name!r} has {volume.dims}"
-        )
-    known = dict(zip(dims[::-1], reversed(volume.attrs.get("voxel_size", ())), strict=False))
+    dims = tuple(str(dim) for dim in volume.dims[volume.dims[:1] == ("channel",) :])
+    if dims not in (spatial_dims(2), spatial_dims(3)):
+        raise ValueError(f"expected the axes ([channel,] z, y, x) or ([channel,] y, x), found {volume.dims}")
+    known = dict(zip(reversed(dims), reversed(volume.attrs.get("voxel_size", ())), strict=False))
     axes = [_axis(volume, dim, float(known.get(dim, 1.0))) for dim in dims]
     voxel_size, offset = zip(*axes, strict=True)
     units = volume.attrs.get("units", "voxel")
@@ -99,8 +106,8 @@ def grid_of(volume: Volume) -> Grid:
 def find_stored(array: Volume) -> tuple[StoredVolume, Region] | None:
     """Find the stored volume that a lazy array is a box of, so that it can be read directly, with any halo.
 
-    The answer comes from the task graph alone: the array must be an opened volume that was sliced into a box and
-    rechunked (in this order), and nothing else. Coordinates are not consulted: they can be reassigned.
+    The answer comes from the task graph alone: the array must be an opened volume that was sliced into a box
+    and then rechunked, and nothing else. Coordinates are not consulted, for they can be reassigned.
 
     Parameters
     ----------
@@ -109,8 +116,17 @@ def find_stored(array: Volume) -> tuple[StoredVolume, Region] | None:
     Returns
     -------
     (StoredVolume, tuple of slice) or None
-        The stored volume and the spatial region of it which the array holds. None where the array is anything but
-        all channels of a contiguous box: computed, strided, flipped, transposed, fancy-indexed.
+        The stored volume and the spatial region of it which the array holds. None where the array is anything
+        but all channels of a contiguous box: computed, strided, flipped, transposed, fancy-indexed.
+
+    Examples
+    --------
+    >>> from lsd_dask.volumes import create_volume
+    >>> raw = as_volume(create_volume("memory://doc.zarr/raw", (100, 90), "uint8", overwrite=True))
+    >>> stored, region = find_stored(raw.sel(y=slice(10, 30)))
+    >>> stored.name, region
+    ('raw', (slice(10, 30, None), slice(0, 90, None)))
+    >>> find_stored(raw + 1)
     """
     data = array.data if isinstance(array, xr.DataArray) else array
     if not isinstance(data, da.Array):
@@ -120,23 +136,23 @@ def find_stored(array: Volume) -> tuple[StoredVolume, Region] | None:
         return None
     name = _below_rechunking(graph, data.name)
     found = _origin(graph, (name, *(0,) * data.ndim))
-    if found is None:
+    if found is None or len(found[1]) != data.ndim:
         return None
     stored = found[0]
-    box = []
+    box: list[slice] = []
     for axis, n in enumerate(_numblocks(graph, name)):
         keys = [(name, *(i if a == axis else 0 for a in range(data.ndim))) for i in range(n)]
         joined = _join([_origin(graph, key) for key in keys], axis)
         if joined is None:
             return None
         box.append(joined)
-    if len(box) != stored.ndim or (stored.channels is not None and box.pop(0) != slice(0, stored.channels)):
+    if stored.channels is not None and box.pop(0) != slice(0, stored.channels):
         return None
     return stored, tuple(box)
 
 
 def sources_of(array: da.Array) -> list[StoredVolume]:
-    """List the stored volumes that a lazy array reads.
+    """List the stored volumes whose voxels a lazy array is computed from.
 
     Parameters
     ----------
@@ -145,10 +161,16 @@ def sources_of(array: da.Array) -> list[StoredVolume]:
     Returns
     -------
     list of StoredVolume
+        Found in one task of every layer of the graph, as the tasks of a layer are alike.
     """
     graph = array.__dask_graph__()
-    layers = graph.layers.values() if isinstance(graph, HighLevelGraph) else []
-    return [found[0] for found in map(_source, layers) if found is not None]
+    found: list[StoredVolume] = []
+    for layer in graph.layers.values() if isinstance(graph, HighLevelGraph) else ():
+        sample = (
+            (layer.indices, layer.task) if isinstance(layer, Blockwise) else next(iter(layer.values()), None)
+        )
+        found.extend(_mentioned(sample))
+    return found
 
 
 def _dask_array(stored: StoredVolume, chunks: int | Sequence[int] | None) -> da.Array:
@@ -162,7 +184,7 @@ def _dask_array(stored: StoredVolume, chunks: int | Sequence[int] | None) -> da.
     return da.from_array(
         stored,
         chunks=stored.shape[: stored.ndim - n_spatial] + spatial,
-        # Not a digest of the path: what lies there may change while a cluster still holds results of that name.
+        # Not a digest of the path: what is there may change while a cluster still holds results of that name.
         name=f"open-volume-{uuid.uuid4().hex}",
         inline_array=True,
         fancy=False,
@@ -173,29 +195,27 @@ def _dask_array(stored: StoredVolume, chunks: int | Sequence[int] | None) -> da.
 
 def _axis(volume: xr.DataArray, dim: str, known: float) -> tuple[float, float]:
     """Voxel size and lower corner along one axis, from its coordinates."""
-    if dim not in volume.coords:
+    if dim not in volume.coords or volume.sizes[dim] == 0:
         return known, 0.0
     centres = np.asarray(volume.coords[dim].values, dtype=np.float64)
-    if len(centres) == 0:
-        return known, 0.0
     voxel_size = known
     if len(centres) > 1:
         spacing = float(centres[-1] - centres[0]) / (len(centres) - 1)
-        # The exact voxel size, unless the volume has been strided: coordinates carry rounding errors.
+        # A multiple of the known voxel size where it is one: coordinates carry rounding errors.
         stride = max(round(spacing / known), 1)
         voxel_size = known * stride if abs(spacing - known * stride) <= TOLERANCE * known else spacing
         expected = centres[0] + np.arange(len(centres)) * voxel_size
         if voxel_size <= 0 or np.max(np.abs(centres - expected)) > TOLERANCE * voxel_size:
             raise ValueError(f"the {dim} coordinates of {volume.name!r} are not evenly spaced and ascending")
     first = float(centres[0])
-    # 0.1 * 3.5 - 0.05 is not 0.3: take the short decimal if it leads to the same coordinate.
     offset = first - 0.5 * voxel_size
+    # 0.1 * 3.5 - 0.05 is not 0.3: take the short decimal where it leads to the same coordinate.
     short = float(f"{offset:.12g}")
     return voxel_size, short if short + 0.5 * voxel_size == first else offset
 
 
 def _below_rechunking(graph: HighLevelGraph, name: str) -> str:
-    while name.startswith("rechunk-") and not isinstance(graph.layers.get(name), Blockwise):
+    while name.startswith("rechunk-") and not isinstance(graph.layers[name], Blockwise):
         below = graph.dependencies[name]
         if len(below) != 1:
             break
@@ -204,30 +224,32 @@ def _below_rechunking(graph: HighLevelGraph, name: str) -> str:
 
 
 def _numblocks(graph: HighLevelGraph, name: str) -> tuple[int, ...]:
-    found = _source(graph.layers[name])
+    found = _source(graph, name)
     if found is not None:
         return tuple(len(sizes) for sizes in found[1])
-    return tuple(max(indices) + 1 for indices in zip(*(key[1:] for key in graph.layers[name]), strict=True))
+    indices = [cast("tuple[Any, ...]", key)[1:] for key in graph.layers[name]]
+    return tuple(max(along) + 1 for along in zip(*indices, strict=True))
 
 
-def _source(layer: Layer | None) -> tuple[StoredVolume, tuple[tuple[int, ...], ...]] | None:
-    """Volume and chunks, if this is the layer that `_dask_array` makes."""
+def _source(graph: HighLevelGraph, name: str) -> tuple[StoredVolume, tuple[tuple[int, ...], ...]] | None:
+    """Volume and chunks, if this layer is the one that `_dask_array` makes."""
+    layer = graph.layers.get(name)
     if not isinstance(layer, Blockwise) or len(layer.indices) != 2:
         return None
-    stored = layer.indices[0][0]
-    slices = layer.io_deps.get(layer.indices[1][0])
+    (stored, _), (reference, _) = layer.indices
+    slices = layer.io_deps.get(reference) if isinstance(reference, str) else None
     if not isinstance(stored, StoredVolume) or not isinstance(slices, ArraySliceDep):
         return None
     return stored, slices.chunks
 
 
 def _origin(graph: HighLevelGraph, key: tuple[Any, ...]) -> tuple[StoredVolume, list[range]] | None:
-    """Follow one chunk through slicings to its source; a `range` per axis says which voxels it takes, in what order."""
-    cuts = []
-    while (found := _source(graph.layers.get(key[0]))) is None:
-        task = graph.layers.get(key[0], {}).get(key)
+    """Follow one chunk through slicings to its source; one `range` an axis says which voxels it takes."""
+    cuts: list[tuple[slice, ...]] = []
+    while (found := _source(graph, key[0])) is None:
+        task = graph.layers[key[0]].get(key) if key[0] in graph.layers else None
         if isinstance(task, Alias):
-            key = task.target
+            key = cast("tuple[Any, ...]", task.target)
         elif isinstance(task, Task) and task.func in (chunk.getitem, operator.getitem) and _is_cut(task.args):
             key = task.args[0].key
             cuts.append(task.args[1])
@@ -265,7 +287,20 @@ def _join(origins: Sequence[tuple[StoredVolume, list[range]] | None], axis: int)
         return None
     start = stop = ranges[0].start
     for part in ranges:
-        if part.start != stop or (part.step != 1 and len(part) > 1) or len(part) == 0:
+        if part.start != stop or len(part) == 0 or (part.step != 1 and len(part) > 1):
             return None
         stop = part.start + len(part)
     return slice(start, stop)
+
+
+def _mentioned(value: Any) -> Iterator[StoredVolume]:
+    """Stored volumes among the arguments of a task."""
+    if isinstance(value, StoredVolume):
+        yield value
+    elif isinstance(value, Task):
+        yield from _mentioned((value.args, list(value.kwargs.values())))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _mentioned(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from _mentioned([getattr(value, field.name) for field in fields(value)])

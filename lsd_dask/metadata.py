@@ -1,23 +1,25 @@
 """What the attributes of arrays and groups say about axes and places: funkelab's conventions and OME-NGFF.
 
-funkelab (daisy, gunpowder, funlib.persistence) keeps ``offset``, ``resolution`` or ``voxel_size``, ``units`` and
-``axis_names`` on the array, in world units and for the spatial axes only; `offset` is the lower corner of the volume.
+funkelab (daisy, gunpowder, funlib.persistence) keeps ``offset``, ``resolution`` or ``voxel_size``, ``units``
+and ``axis_names`` on the array, in world units and for the spatial axes only; `offset` is the lower corner of
+the volume.
 
-OME-NGFF 0.4 and 0.5 keep a list of ``multiscales`` on a *group*, each naming the arrays below the group that are its
-levels, with a scale and a translation. Strictly read, a translation is the centre of the first voxel; in the field,
-funkelab's tools and the volumes on public buckets among it, that of level 0 is the lower corner, and that of level l is ::
+OME-NGFF 0.4 and 0.5 keep a list of ``multiscales`` on a *group*, each naming the arrays below the group that
+are its levels, with a scale and a translation. Strictly read, a translation is the centre of the first voxel;
+in the field, funkelab's tools and the volumes on public buckets among it, that of level 0 is the lower
+corner, and that of level l is ::
 
     translation_l = offset + (voxel_size_l - voxel_size_0) / 2
 
-which puts all levels into one frame. Both directions here follow the field. A level without a translation is taken
-to share the lower corner of level 0.
+which puts all levels into one frame. Both directions here follow the field. A level without a translation is
+taken to share the lower corner of level 0.
 
 How volumes are written
 -----------------------
-Readers of funkelab's arrays expect an *array* at the path of a volume; OME readers expect a *group* that describes it.
-Both are served without storing anything twice: the array ``out.zarr/volumes/fragments`` carries the funkelab attributes,
-and its parent ``out.zarr/volumes`` carries one entry of ``multiscales`` per volume, called after the array. NGFF
-allows several entries in a group, to be chosen by name.
+Readers of funkelab's arrays expect an *array* at the path of a volume; OME readers expect a *group* that
+describes it. Both are served without storing anything twice: the array ``out.zarr/volumes/fragments`` carries
+the funkelab attributes, and its parent ``out.zarr/volumes`` carries one entry of ``multiscales`` per volume,
+called after the array. NGFF allows several entries in a group, to be chosen by name.
 
 References
 ----------
@@ -84,7 +86,8 @@ def layout_from_attributes(
     attributes : mapping
         Attributes of the stored array.
     axis_names : sequence of str, optional
-        Names that the array itself gives to its axes (zarr's ``dimension_names``), used where the attributes have none.
+        Names that the array itself gives to its axes (zarr's ``dimension_names``), used where the attributes
+        have none.
     where : str
         The array's path, for messages.
 
@@ -228,7 +231,7 @@ def volume_attributes(grid: Grid, channels: int | None) -> dict[str, Any]:
 
 
 def add_multiscale(
-    attributes: Mapping[str, Any], name: str, grid: Grid, channels: int | None, zarr_format: int
+    attributes: Mapping[str, Any], name: str, zarr_format: int, *, grid: Grid, channels: int | None
 ) -> dict[str, Any]:
     """Describe an array in the OME-NGFF metadata of its parent group.
 
@@ -238,11 +241,11 @@ def add_multiscale(
         Attributes of the group so far.
     name : str
         Name of the array in the group. Entries that had it as their finest level are replaced.
+    zarr_format : int
+        3 gives NGFF 0.5, 2 gives NGFF 0.4.
     grid : Grid
     channels : int or None
         Number of channels; None for a volume without a channel axis.
-    zarr_format : int
-        3 gives NGFF 0.5, 2 gives NGFF 0.4.
 
     Returns
     -------
@@ -335,7 +338,8 @@ def _kinds(
     if types is not None:
         return list(types)
     if names is not None and any(names):
-        return [_kind(name) for name in names]
+        kinds = [_kind(name) for name in names]
+        return kinds if kinds.count("space") < 4 else ["channel", *kinds[1:]]
     n_spatial = min(len(per_spatial_axis) if per_spatial_axis is not None else 3, ndim, 3)
     return ["channel"] * (ndim - n_spatial) + ["space"] * n_spatial
 
@@ -384,15 +388,14 @@ def _spatial(
         return list(values)
     if len(values) == len(kinds):
         return [value for value, kind in zip(values, kinds, strict=True) if kind == "space"]
-    raise ValueError(
-        f"{where}: {what} needs {n_spatial} numbers, one per spatial axis, but has {len(values)}: {list(values)}"
-    )
+    expected = f"{n_spatial} entries, one per spatial axis"
+    raise ValueError(f"{where}: {what} needs {expected}, but has {len(values)}: {list(values)}")
 
 
 def _transformation(
     multiscale: Mapping[str, Any], level: int, ndim: int
 ) -> tuple[list[float], list[float] | None]:
-    """Scale and translation (None if there is no word of one) of a level: its own, then that of all levels."""
+    """Scale and translation (None if there is no word of one) of a level: its own, then all levels'."""
     scale, translation = [1.0] * ndim, None
     steps = [
         *multiscale["datasets"][level].get("coordinateTransformations", []),
@@ -409,9 +412,8 @@ def _transformation(
 
 
 def _first(attributes: Mapping[str, Any], *keys: str) -> Any:
-    """Value of the first key that is there, as a list where it is a sequence."""
-    value = next((attributes[key] for key in keys if attributes.get(key) is not None), None)
-    return value.tolist() if hasattr(value, "tolist") else value
+    """Value of the first key that has one."""
+    return next((attributes[key] for key in keys if attributes.get(key) is not None), None)
 
 
 def _tidy(value: float) -> float | int:

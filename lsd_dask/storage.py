@@ -1,4 +1,4 @@
-"""Volumes on disk: handles that pickle small, are opened lazily in each process, and read and write boxes of voxels.
+"""Volumes on disk: handles that pickle small, open their array lazily, and read and write boxes of voxels.
 
 A `StoredVolume` says where an array lies and what it looks like; it holds no open file. Any process that
 unpickles one can read a box, halo included, in a single call, and write boxes that are made of whole shards.
@@ -44,7 +44,8 @@ class StoredVolume:
     Examples
     --------
     >>> from lsd_dask.volumes import create_volume
-    >>> stored = create_volume("memory://doc.zarr/labels", (4, 6), "uint64", block_shape=(4, 4))
+    >>> path = "memory://doc.zarr/labels"
+    >>> stored = create_volume(path, (4, 6), "uint64", block_shape=(4, 4), overwrite=True)
     >>> stored.write((slice(0, 4), slice(4, 6)), np.ones((4, 2), dtype="uint64"))
     >>> stored.read((slice(0, 1), slice(2, 6)))
     array([[0, 0, 1, 1]], dtype=uint64)
@@ -76,7 +77,7 @@ class StoredVolume:
 
     @property
     def read_shape(self) -> tuple[int, ...]:
-        """Spatial shape that is comfortable to read at once: whole shards, of about a million voxels and more."""
+        """Spatial shape to read at once: whole shards, grouped to about 128 voxels an axis (1024 in 2-D)."""
         side = 1024 if self.grid.ndim == 2 else 128
         shape = [unit * max(1, round(side / unit)) for unit in self.write_shape]
         while math.prod(shape) > 2**26:
@@ -105,15 +106,17 @@ class StoredVolume:
             If the region is not a box inside the volume.
         """
         region = self._checked(region)
-        if self.channels is None:
-            return self._load(region)
-        return self._load((channels if channels is not None else slice(None), *region))
+        selection = region if self.channels is None else (channels or slice(None), *region)
+        extents = [len(range(*part.indices(n))) for part, n in zip(selection, self.shape, strict=True)]
+        if 0 in extents:
+            return np.empty(extents, dtype=self.dtype)
+        return self._load(selection)
 
     def write(self, region: Region, array: NDArray[Any]) -> None:
         """Write a box of voxels made of whole shards.
 
-        Two tasks that write into the same shard would lose one another's voxels, silently. Hence a region must
-        begin at a multiple of `write_shape` and end at one, or at the end of the volume.
+        Two tasks that write into the same shard would lose one another's voxels, silently. Hence a region
+        must begin at a multiple of `write_shape` and end at one, or at the end of the volume.
 
         Parameters
         ----------
@@ -125,8 +128,8 @@ class StoredVolume:
         Raises
         ------
         ValueError
-            If the region lies outside the volume or covers a shard in part, or if the shape or dtype of `array` is
-            not that of the region. Nothing has been written then.
+            If the region lies outside the volume or covers a shard in part, or if the shape or dtype of
+            `array` is not that of the region. Nothing has been written then.
         """
         region = self._checked(region)
         self._check_alignment(region)
@@ -159,10 +162,10 @@ class StoredVolume:
     def _check_alignment(self, region: Region) -> None:
         for dim, part, unit, n in zip(self.grid.dims, region, self.write_shape, self.grid.shape, strict=True):
             if part.start % unit or (part.stop % unit and part.stop != n):
+                nearest = f"{part.start // unit * unit}:{min(-(-part.stop // unit) * unit, n)}"
                 raise ValueError(
-                    f"{self.path}: writing voxels {part.start}:{part.stop} along {dim} would cover a shard in part; "
-                    f"bounds must be multiples of {unit}, for instance {part.start // unit * unit}:"
-                    f"{min(-(-part.stop // unit) * unit, n)}"
+                    f"{self.path}: voxels {part.start}:{part.stop} along {dim} cover a shard in part; "
+                    f"write at multiples of {unit}, for instance {nearest}"
                 )
 
     def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:

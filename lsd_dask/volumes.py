@@ -1,20 +1,22 @@
 """Volumes as labelled, lazy arrays: opening, creating and saving them.
 
 A volume is an `xarray.DataArray` with the axes ``[channel,] z, y, x`` (or ``[channel,] y, x``) over a dask
-array. Its coordinates are the world positions of the voxel centres, ``offset + (i + 0.5) * voxel_size``, where `offset`
-is the lower corner of the volume; so ``volume.sel(z=slice(a, b))`` crops to the world box from a up to, but without,
-b. ``attrs`` hold ``voxel_size`` and ``units``; the offset follows from the coordinates.
+array. Its coordinates are the world positions of the voxel centres, ``offset + (i + 0.5) * voxel_size``,
+where `offset` is the lower corner of the volume; so ``volume.sel(z=slice(a, b))`` crops to the world box from
+a up to, but without, b. ``attrs`` hold ``voxel_size`` and ``units``; the offset follows from the coordinates.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any, Literal
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import compute
 from numpy.typing import DTypeLike, NDArray
 
 from . import containers, metadata
@@ -42,18 +44,19 @@ def open_volume(
     path : str or PathLike
         Container and array in one, as a path or any URL that fsspec knows:
 
-        - ``em.zarr/volumes/raw``: zarr, format 2 or 3, with funkelab attributes (``offset``, ``resolution`` or
-          ``voxel_size``, ``units``, ``axis_names``), OME-NGFF 0.4 or 0.5 metadata, or none. A multiscale group
-          stands for its level 0.
+        - ``em.zarr/volumes/raw``: zarr, format 2 or 3, with funkelab attributes (``offset``, ``resolution``
+          or ``voxel_size``, ``units``, ``axis_names``), OME-NGFF 0.4 or 0.5 metadata, or none. A multiscale
+          group stands for its level 0.
         - ``sample_A.hdf/volumes/raw``: HDF5, as CREMI ships it.
         - ``sections/`` or ``sections/*.png``: a stack of TIFF or PNG sections; or one TIFF of several pages.
     chunks : int or sequence of int, optional
-        Spatial chunk shape of the dask array, one task each. By default whole shards of the stored array, grouped to
-        about 128 voxels an axis. A chunk always holds all channels.
+        Spatial chunk shape of the dask array, one task each. By default whole shards of the stored array,
+        grouped to about 128 voxels an axis (1024 in 2-D). A chunk always holds all channels.
     level : int, optional
         Resolution level of an OME-NGFF multiscale.
     voxel_size, offset : sequence of float, optional
-        World units, one number per spatial axis. They override what is stored, and default to 1 and 0 where nothing is.
+        World units, one number per spatial axis. They override what is stored, and default to 1 and 0 where
+        nothing is.
     units : str, optional
         Overrides what is stored; the default is ``"nanometer"``, or ``"voxel"`` where no voxel size is known.
 
@@ -71,7 +74,8 @@ def open_volume(
 
     Examples
     --------
-    >>> save_volume(np.arange(24).reshape(2, 3, 4), "memory://doc.zarr/raw", voxel_size=(40, 4, 4), overwrite=True)
+    >>> voxels = np.arange(24).reshape(2, 3, 4)
+    >>> save_volume(voxels, "memory://doc.zarr/raw", voxel_size=(40, 4, 4), overwrite=True)
     >>> raw = open_volume("memory://doc.zarr/raw")
     >>> raw.sel(z=slice(40, 80), x=slice(8, 16)).values
     array([[[14, 15],
@@ -113,13 +117,14 @@ def create_volume(
     units : str, optional
         Unit of the world coordinates.
     dims : sequence of str, optional
-        ``("channel", "y", "x")`` and the like. By default four axes have channels first; three have if `voxel_size`
-        has two numbers.
+        ``("channel", "y", "x")`` and the like. By default, four axes begin with channels; three do if
+        `voxel_size` has two numbers.
     block_shape : sequence of int, optional
-        Spatial shape of what is written at once: a shard of format 3, a chunk of format 2. By default 256 voxels
-        an axis (1024 in 2-D), less for smaller volumes.
+        Spatial shape of what is written at once: a shard of format 3, a chunk of format 2. By default 256
+        voxels an axis (1024 in 2-D), less for smaller volumes.
     chunk_shape : sequence of int, optional
-        Spatial shape of the inner chunks of a shard; by default 64 voxels an axis (512 in 2-D) or a divisor near it.
+        Spatial shape of the inner chunks of a shard; by default 64 voxels an axis (512 in 2-D) or a divisor
+        of the block near it.
     zarr_format : {2, 3}, optional
         By default that of the container, and 3 for a new one.
     overwrite : bool, optional
@@ -136,17 +141,19 @@ def create_volume(
     FileExistsError
         If an array is there and `overwrite` is False, or if a group is there.
     ValueError
-        If shapes do not match, the inner chunks do not divide the block, or the container has the other format.
+        If shapes do not match, the inner chunks do not divide the block, the container has the other format,
+        or the path does not name an array in a container.
 
     Notes
     -----
-    The array holds the funkelab attributes; its parent group lists it as an OME-NGFF multiscale (0.5 for zarr 3,
-    0.4 for zarr 2): see `lsd_dask.metadata`.
+    The array holds the funkelab attributes; its parent group lists it as an OME-NGFF multiscale (0.5 for
+    zarr 3, 0.4 for zarr 2): see `lsd_dask.metadata`.
 
     Examples
     --------
-    >>> labels = create_volume("memory://doc.zarr/labels", (300, 300, 300), "uint64", voxel_size=(40, 4, 4),
-    ...                        overwrite=True)
+    >>> labels = create_volume(
+    ...     "memory://doc.zarr/labels", (300, 300, 300), "uint64", voxel_size=(40, 4, 4), overwrite=True
+    ... )
     >>> labels.write_shape, labels.grid.end
     ((256, 256, 256), (12000.0, 1200.0, 1200.0))
     """
@@ -169,7 +176,6 @@ def create_volume(
         raise ValueError(
             f"{path}: block_shape {block} must be a multiple of chunk_shape {chunk} in every axis"
         )
-    containers.check_free(path, overwrite)
     lead = tuple(shape[: len(shape) - n_spatial])
     channels = lead[0] if lead else None
     array = containers.create_array(
@@ -181,9 +187,8 @@ def create_volume(
         axis_names=metadata.dimension_names(grid, channels),
         zarr_format=zarr_format,
         attributes={**(attributes or {}), **metadata.volume_attributes(grid, channels)},
-        parent_attributes=lambda parent, name, format_: metadata.add_multiscale(
-            parent, name, grid, channels, format_
-        ),
+        parent_attributes=partial(metadata.add_multiscale, grid=grid, channels=channels),
+        overwrite=overwrite,
     )
     return stored_zarr(path, array, metadata.Layout(grid, ("channel",) * len(lead) + grid.dims))
 
@@ -207,7 +212,7 @@ def save_volume(
     volume : ([C, ]z, y, x) or ([C, ]y, x) ndarray, dask array or DataArray
         A lazy volume is rechunked to the shards and computed by the active dask client, one task per shard.
     path, block_shape, chunk_shape, zarr_format, overwrite
-        As for `create_volume`. The blocks of a dask array that is regularly chunked are its chunks, by default.
+        As for `create_volume`. By default, the blocks of a regularly chunked dask array are its chunks.
     voxel_size, offset, units : optional
         Where the voxels lie, for arrays that do not say so themselves; a DataArray does.
 
@@ -216,12 +221,13 @@ def save_volume(
     FileExistsError
         If an array is there and `overwrite` is False.
     ValueError
-        As for `create_volume`; if a place is given for a DataArray; or if the volume is computed from the very
-        array it would replace.
+        As for `create_volume`; if a place is given for a DataArray; or if the volume is computed from the
+        very array it would replace.
 
     Examples
     --------
-    >>> save_volume(np.ones((2, 3), dtype="uint8"), "memory://doc.zarr/mask", voxel_size=(4, 4), overwrite=True)
+    >>> mask = np.ones((2, 3), dtype="uint8")
+    >>> save_volume(mask, "memory://doc.zarr/mask", voxel_size=(4, 4), offset=(80, 80), overwrite=True)
     """
     path = containers.normalise_path(path)
     volume = _placed(volume, voxel_size, offset, units)
@@ -243,7 +249,7 @@ def save_volume(
         overwrite=overwrite,
     )
     if isinstance(data, da.Array):
-        dask.compute(_writing(volume, stored))
+        compute(_writing(volume, stored))
         return
     for region in _blocks(stored):
         stored.write(region, data[(..., *region)])
@@ -304,11 +310,8 @@ def _chunks_as_block(data: Any, n_spatial: int) -> tuple[int, ...] | None:
     spatial = data.chunks[data.ndim - n_spatial :]
     block = tuple(sizes[0] for sizes in spatial)
     regular = all(set(sizes[:-1]) <= {sizes[0]} and 0 < sizes[-1] <= sizes[0] for sizes in spatial)
-    if (
-        regular
-        and all(n >= 64 or len(sizes) == 1 for n, sizes in zip(block, spatial, strict=True))
-        and max(block) <= 1024
-    ):
+    sensible = all(n >= 64 or len(sizes) == 1 for n, sizes in zip(block, spatial, strict=True))
+    if regular and sensible and math.prod(block) <= 2**27:
         return block
     return None
 
