@@ -1,0 +1,48 @@
+# A newcomer needs two of these: `make demo` shows the main job, `make test` checks the code.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-view  ## segment a synthetic volume and show the result in ./demo
+	$(BIN)/python -m lsd_dask.workflows.demo
+
+test: lint  ## check style and types, then run all tests
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## sort imports, repair what can be repaired, format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## run every benchmark
+	@for script in benchmarks/[!_]*.py; do \
+	    test -e "$$script" || continue; \
+	    echo "== $$script"; $(BIN)/python "$$script" || exit; \
+	done
+
+clean:  ## remove the virtual environment, caches and what the demo wrote
+	rm -rf $(VENV) demo build dist bench-results *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp of an extra is newer than pyproject.toml where its dependencies are installed.
+$(VENV)/.installed-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { \
+	    echo "lsd_dask needs Python 3.12 or newer, '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)."; \
+	    echo "With another one installed:  make $(MAKECMDGOALS) PYTHON=python3.12"; \
+	    echo "With pyenv:                  pyenv install 3.12   (.python-version then selects it)"; \
+	    echo "With conda:                  conda env create -f environment.yml"; \
+	    exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,39 @@
+"""Hypothesis profiles, the real volumes where they are at hand, and one cluster for all tests."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import settings
+
+settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
+settings.register_profile("long", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def data_directory() -> Path:
+    """The folder of real volumes: `LSD_DASK_DATA`, or `shared/data` beside the checkout."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    directory = Path(os.environ.get("LSD_DASK_DATA", beside))
+    if not directory.is_dir():
+        pytest.skip("no real volumes: set LSD_DASK_DATA to the folder that holds them")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit="2 GiB", dashboard_address=":0"
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_client(_cluster: LocalCluster) -> Iterator[Client]:
+    """The active client of a cluster of two processes, which is started once for all tests."""
+    with Client(_cluster) as client:
+        yield client
