@@ -1,0 +1,250 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import dask_jobqueue
+import distributed
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsd_dask import clusters
+from lsd_dask.clusters import BATCH_SYSTEMS, connect, session
+
+
+@pytest.fixture(autouse=True)
+def no_site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the batch system of the machine that runs the tests, and write logs where they are thrown away."""
+    monkeypatch.delenv("LSD_DASK_CLUSTER", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_local_workers_are_single_threaded_processes_that_end_with_the_client() -> None:
+    with connect("local", num_workers=2, memory="1 GiB") as client:
+        pids = client.run(os.getpid)
+        workers = client.scheduler_info()["workers"].values()
+        assert client.submit(sum, [1, 2, 3]).result() == 6
+        assert len(set(pids.values()) | {os.getpid()}) == 3
+        assert [worker["nthreads"] for worker in workers] == [1, 1]
+        assert [worker["memory_limit"] for worker in workers] == [2**30, 2**30]
+        assert client.dashboard_link.startswith("http://")
+        cluster = client.cluster
+    assert cluster.status == distributed.Status.closed
+
+
+def test_a_client_can_be_closed_twice() -> None:
+    client = connect("local", num_workers=1)
+    client.close()
+    client.close()
+
+
+def test_no_warning_when_the_usual_dashboard_port_is_taken() -> None:
+    with connect("local", num_workers=1) as first, connect("local", num_workers=1) as second:
+        assert first.dashboard_link != second.dashboard_link
+
+
+def test_a_program_that_forgets_to_close_ends_cleanly(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from lsd_dask.clusters import connect\n"
+        "if __name__ == '__main__':\n"
+        "    print(connect('local', num_workers=1).submit(abs, -1).result())\n"
+    )
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "1\n"
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def running() -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0", protocol="tcp://") as cluster:
+        yield cluster
+
+
+def test_a_running_scheduler_is_left_running(running: LocalCluster, tmp_path: Path) -> None:
+    scheduler_file = tmp_path / "scheduler.json"
+    with Client(running) as writer:
+        writer.write_scheduler_file(scheduler_file)
+    address = running.scheduler_address
+    for cluster in (address, address.removeprefix("tcp://"), scheduler_file):
+        with connect(cluster, num_workers=99) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        assert running.status == distributed.Status.running
+
+
+def test_an_active_client_is_used_and_left_open(running: LocalCluster) -> None:
+    with Client(running) as mine:
+        with session("slurm:gpu", num_workers=100) as client:
+            assert client is mine
+        assert mine.submit(sum, [1, 2]).result() == 3
+
+
+def test_without_an_active_client_a_session_makes_one_and_closes_it() -> None:
+    with session("local", num_workers=1) as client:
+        assert Client.current() is client
+        cluster = client.cluster
+    assert cluster.status == distributed.Status.closed
+
+
+def test_a_session_that_fails_closes_its_cluster() -> None:
+    with pytest.raises(ZeroDivisionError), session("local", num_workers=1) as client:
+        cluster = client.cluster
+        client.submit(divmod, 1, 0).result()
+    assert cluster.status == distributed.Status.closed
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "4"])
+def test_numbers_of_workers_and_cores_are_checked(wrong: object) -> None:
+    with pytest.raises(ValueError, match="num_workers should be a whole number of at least 1, not"):
+        connect("local", num_workers=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cores should be a whole number of at least 1, not"):
+        connect("slurm", cores=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["much", "8", "-1 GB", 0])
+def test_memory_is_checked(wrong: str | int) -> None:
+    with pytest.raises(ValueError, match="memory should be a size such as '8 GB'"):
+        connect("local", memory=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["12", "12 h", "0:00", "1:75", "soon"])
+def test_walltime_is_checked(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"walltime should be '\[days-\]hours:minutes\[:seconds\]'"):
+        connect("slurm", walltime=wrong)
+
+
+def test_a_name_that_is_nothing_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"'locl' is neither 'local', a batch system .* say 'slurm:locl'"):
+        connect("locl")
+
+
+def test_a_site_with_an_unknown_batch_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSD_DASK_CLUSTER", "slrum")
+    with pytest.raises(ValueError, match=r"LSD_DASK_CLUSTER .* one of slurm, lsf, .* not 'slrum'"):
+        connect("gpu")
+
+
+def test_a_missing_scheduler_file_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"scheduler\.json: no such scheduler file"):
+        connect(tmp_path / "scheduler.json")
+
+
+def test_a_machine_that_cannot_submit_jobs_is_told() -> None:
+    with pytest.raises(FileNotFoundError, match="slurm: its command 'sbatch' is not installed"):
+        connect("slurm")
+
+
+def test_without_dask_jobqueue_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(ImportError, match=r'pip install "lsd-dask\[cluster\]"'):
+        connect("slurm")
+
+
+def job_script(kind: str, queue: str = "", **options: object) -> str:
+    wanted = {name: options.pop(name, None) for name in ("memory", "cores", "walltime")}
+    workers = clusters._Workers(number=None, **wanted)
+    settings = clusters._job_settings(kind, queue, workers, options)
+    with getattr(dask_jobqueue, BATCH_SYSTEMS[kind][0])(**settings) as cluster:
+        return cluster.job_script()
+
+
+def test_a_slurm_job_asks_for_what_its_workers_need(tmp_path: Path) -> None:
+    script = job_script("slurm", "gpu", memory="4 GiB", cores=4, walltime="2-00:30", account="lab")
+    for line in (
+        "#SBATCH -p gpu",
+        "#SBATCH -A lab",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH --mem=16G",
+        "#SBATCH -t 48:30:00",
+        "#SBATCH -o dask-logs/dask-worker-%J.out",
+    ):
+        assert line in script.splitlines()
+    assert "--nthreads 1 --memory-limit 4.00GiB" in script
+    assert "--nworkers 4" in script
+    assert (tmp_path / "dask-logs").is_dir()
+
+
+def test_an_lsf_job_asks_for_what_its_workers_need() -> None:
+    script = job_script("lsf", "normal", memory="4 GB", cores=2, walltime="12:00:00", lsf_units="mb")
+    for line in (
+        "#BSUB -q normal",
+        "#BSUB -n 2",
+        '#BSUB -R "span[hosts=1]"',
+        "#BSUB -M 8000",
+        "#BSUB -W 12:00",
+        "#BSUB -o dask-logs/dummy-name-%J.out",
+    ):
+        assert line in script.splitlines()
+
+
+@pytest.mark.parametrize("kind", BATCH_SYSTEMS)
+def test_defaults_make_a_job_of_every_batch_system(kind: str) -> None:
+    # These two ask their users for one thing more.
+    options = {"htcondor": {"disk": "1 GB"}, "oar": {"memory_per_core_property_name": "mem_core"}}
+    script = job_script(kind, **options.get(kind, {}))
+    assert "--nthreads 1 --memory-limit 7.45GiB" in script
+    if kind != "htcondor":
+        assert "24:00" in script
+
+
+def test_a_sites_own_configuration_comes_before_the_defaults() -> None:
+    site = {"cores": 8, "processes": 2, "memory": "64 GiB", "walltime": "10:00:00", "log-directory": "logs"}
+    with dask.config.set({f"jobqueue.slurm.{key}": value for key, value in site.items()}):
+        script = job_script("slurm")
+        assert "#SBATCH --cpus-per-task=8" in script
+        assert "#SBATCH --mem=64G" in script
+        assert "#SBATCH -t 10:00:00" in script
+        assert "-o logs/" in script
+        assert "--nthreads 4 --memory-limit 32.00GiB --nworkers 2" in script
+        assert "#SBATCH --mem=2G" in job_script("slurm", cores=1, memory="2 GiB")
+
+
+@given(days=st.integers(0, 9), hours=st.integers(0, 99), minutes=st.integers(1, 59))
+def test_every_batch_system_reads_the_same_time(days: int, hours: int, minutes: int) -> None:
+    walltime = f"{days}-{hours}:{minutes:02d}"
+    slurm, lsf = (clusters._format_walltime(walltime, kind) for kind in ("slurm", "lsf"))
+    assert slurm == f"{lsf}:00"
+    assert clusters._seconds(slurm) == ((days * 24 + hours) * 60 + minutes) * 60
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Path:
+    """A Slurm of two scripts in a folder: `jobs` lists what happened, `one-job` limits it to one job."""
+    submit = f"""
+        if test -e {tmp_path}/one-job && ! mkdir {tmp_path}/taken; then echo "too many jobs" >&2; exit 1; fi
+        grep "^#SBATCH -p" "$1" >> {tmp_path}/jobs
+        job=$(cat "$1")
+        bash -c "$job" > /dev/null 2>&1 &
+        echo "Submitted batch job $!"
+    """
+    cancel = f"""
+        kill "$1"
+        echo "cancelled" >> {tmp_path}/jobs
+    """
+    (tmp_path / "bin").mkdir()
+    for name, body in {"sbatch": submit, "scancel": cancel}.items():
+        script = tmp_path / "bin" / name
+        script.write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{body}")
+        script.chmod(0o755)
+    return tmp_path
+
+
+def test_jobs_are_submitted_work_and_are_cancelled(slurm: Path) -> None:
+    # Any unknown name is a queue here: `sbatch` tells which batch system this site has.
+    with connect("short", num_workers=2, memory="1 GB", interface="lo") as client:
+        client.wait_for_workers(2, timeout=60)
+        assert client.submit(sum, [1, 2, 3]).result() == 6
+        assert (slurm / "jobs").read_text() == "#SBATCH -p short\n" * 2
+    assert (slurm / "jobs").read_text() == "#SBATCH -p short\n" * 2 + "cancelled\n" * 2
+
+
+def test_if_a_job_is_refused_it_is_an_error_and_the_others_are_cancelled(slurm: Path) -> None:
+    (slurm / "one-job").touch()
+    with pytest.raises(RuntimeError, match="too many jobs"):
+        connect("slurm:short", num_workers=3, interface="lo")
+    assert (slurm / "jobs").read_text() == "#SBATCH -p short\ncancelled\n"
