@@ -74,19 +74,19 @@ def _run(model: type[Config], arguments: Sequence[str]) -> int:
     except (*_INPUT_ERRORS, OSError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
         if debug:
             raise
-        return _report(error, parser.prog)
+        return _report(error, model.step)
     return 0
 
 
-def _report(error: BaseException, program: str) -> int:
+def _report(error: BaseException, step: str) -> int:
     """Print what went wrong without a traceback and return the exit code."""
+    command = f"lsd-dask {_hyphens(step)}"
     if isinstance(error, KeyboardInterrupt):
-        print(f"{program}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"{command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
-    hint = (
-        "--help explains every key" if isinstance(error, ConfigError) else "--debug shows where it was raised"
-    )
-    print(f"{program}: {str(error) or type(error).__name__}\n({hint})", file=sys.stderr)
+    message = str(error).removeprefix(f"{step}: ") or type(error).__name__
+    hint = "--help explains every key" if isinstance(error, ConfigError) else "--debug shows the traceback"
+    print(f"{command}: {message}\n({hint})", file=sys.stderr)
     return WRONG_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
 
 
@@ -238,15 +238,16 @@ def _suggestion(word: str, known: Collection[str], prefix: str) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return (
-        " ".join(map(_text, value))
-        if isinstance(value, tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    """Write a value as an option takes it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return " ".join(map(_text, value))
+        case _:
+            return str(value)
 
 
 def _hyphens(name: str) -> str:
