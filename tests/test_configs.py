@@ -15,7 +15,7 @@ from lsd_dask.workflows import models
 from lsd_dask.workflows.config import ConfigError, load_config, workflow
 from lsd_dask.workflows.fields import MERGE_FUNCTIONS, array_path, nearest
 from lsd_dask.workflows.models import STEPS
-from lsd_dask.workflows.options import OBSOLETE_KEYS, Config, Thresholds
+from lsd_dask.workflows.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
 from pydantic import ValidationError
 
 ALL_MODELS = [
@@ -496,19 +496,17 @@ class TestThresholds:
 
 
 def test_a_part_of_a_configuration_is_that_of_another_step():
-    whole = load_config(
-        models.SegmentConfig,
-        affs_file="a.zarr",
-        out_file="o.zarr",
-        smoothing=2,
-        merge_function="mean",
-        num_workers=3,
-    )
-    part = whole.part(models.ExtractFragmentsConfig, fragments_file=whole.out_file)
-    assert part == models.ExtractFragmentsConfig(
-        affs_file="a.zarr", fragments_file="o.zarr", smoothing=2, num_workers=3
-    )
-    assert whole.part(models.AgglomerateConfig, fragments_file="o.zarr").merge_function == "mean"
+    options = {"smoothing": 2, "merge_function": "mean", "num_workers": 3, "thresholds_step": 0.5}
+    whole = load_config(models.SegmentConfig, affs_file="a.zarr", out_file="o.zarr", **options)
+    fragments = {"fragments_file": whole.out_file, "fragments_dataset": whole.fragments_dataset}
+
+    part = whole.part(models.ExtractFragmentsConfig, **fragments)
+    assert part == models.ExtractFragmentsConfig(affs_file="a.zarr", smoothing=2, num_workers=3, **fragments)
+    assert whole.part(models.AgglomerateConfig, **fragments).merge_function == "mean"
+
+    evaluation = whole.part(models.EvaluateVolumesConfig, gt_file="t.zarr", **fragments)
+    assert evaluation.thresholds == (0, 0.5)
+    assert evaluation.method is None, "the watershed is no network, though the keys have one name"
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
@@ -518,6 +516,17 @@ def test_every_option_is_described_once_and_belongs_to_a_section(model):
     for key, field in model.model_fields.items():
         assert re.fullmatch(r"[A-Z].*\.", model.describe(key)), key
         assert field.examples or not field.is_required(), key
+
+
+def test_merge_functions_are_those_of_the_library():
+    assert set(MERGE_FUNCTIONS) == set(pytest.importorskip("lsd_dask.agglomeration").MERGE_FUNCTIONS)
+
+
+def test_defaults_are_those_of_the_library():
+    fragments = pytest.importorskip("lsd_dask.fragments")
+    for key, parameter in inspect.signature(fragments.extract_fragments).parameters.items():
+        if key in FragmentOptions.model_fields:
+            assert FragmentOptions.model_fields[key].default == parameter.default, key
 
 
 @workflow(models.FindSegmentsConfig)

@@ -4,6 +4,7 @@ Each class is one section of the steps' keywords, of the command line's help and
 text under an option is its description in all of them.
 """
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -65,7 +66,6 @@ class Config(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         use_attribute_docstrings=True,
-        protected_namespaces=(),
     )
 
     #: Name of the step as a Python function.
@@ -81,10 +81,13 @@ class Config(BaseModel):
     def sections(cls) -> Iterator[tuple[str, list[str]]]:
         """Yield title and keys of every section of options, the step's own first."""
         for owner in cls.__mro__:
-            if issubclass(owner, Config):
-                own = [key for key in vars(owner).get("__annotations__", {}) if key in cls.model_fields]
-                if own:
-                    yield owner.heading, own
+            if issubclass(owner, Config) and (keys := owner.own_keys()):
+                yield owner.heading, keys
+
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        """Return the keys this class adds."""
+        return [key for key in inspect.get_annotations(cls) if key in cls.model_fields]
 
     @classmethod
     def describe(cls, key: str) -> str:
@@ -92,9 +95,10 @@ class Config(BaseModel):
         return " ".join((cls.model_fields[key].description or "").split())
 
     def part[C: Config](self, model: type[C], **options: Any) -> C:
-        """Return the options of another step: those it shares with this one, and `options`."""
-        shared = {key: getattr(self, key) for key in model.model_fields if key in type(self).model_fields}
-        return model(**{**shared, **options})
+        """Return the options of another step: those of the sections both have, and `options`."""
+        sections = [owner for owner in type(self).__mro__ if issubclass(owner, Config)]
+        keys = [key for owner in sections if issubclass(model, owner) for key in owner.own_keys()]
+        return model(**{**{key: getattr(self, key) for key in keys}, **options})
 
 
 class RunOptions(Config):
@@ -253,7 +257,8 @@ class AgglomerationOptions(Config):
 
     neighborhood: Neighborhood | None = None
     """Offsets of the affinity channels in voxels, e.g. [[-1,0,0],[0,-1,0],[0,0,-1]]: channel d joins voxels p
-    and p + neighborhood[d]. By default the direct neighbours, one channel an axis."""
+    and p + neighborhood[d]. By default the direct neighbours, one channel an axis. Affinities of longer range
+    add to the edges of fragments that touch."""
 
 
 class Thresholds(Config):
