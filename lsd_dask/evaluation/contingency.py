@@ -1,0 +1,274 @@
+"""Contingency tables: how many voxels each true object shares with each object of a segmentation.
+
+A table is all that scores need. It is small, tables of parts of a volume add up to that of the whole, and a
+segmentation that relabels fragments relabels their table: one pass over the voxels serves all thresholds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+from os import PathLike
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from pyarrow import parquet
+
+from ..kernels.contingency import count_pairs
+
+#: Voxels of an array that are converted and counted at a time.
+_VOXELS_AT_ONCE = 1 << 23
+
+type Scores = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ContingencyTable:
+    """Numbers of voxels by true label and label in a segmentation. Voxels whose true label is 0 do not count.
+
+    Attributes
+    ----------
+    truth, test
+        uint64, ``(n,)``, labels of the pairs that occur, sorted by truth, then test.
+    counts
+        int64, ``(n,)``, number of voxels of each pair.
+
+    Examples
+    --------
+    >>> table = ContingencyTable.from_volumes(np.array([1, 1, 1, 0]), np.array([7, 7, 8, 9]))
+    >>> table.truth, table.test, table.counts
+    (array([1, 1], dtype=uint64), array([7, 8], dtype=uint64), array([2, 1]))
+    """
+
+    truth: NDArray[np.uint64]
+    test: NDArray[np.uint64]
+    counts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @classmethod
+    def from_volumes(cls, truth: np.ndarray, test: np.ndarray) -> "ContingencyTable":
+        """Count the pairs of labels of two arrays.
+
+        Parameters
+        ----------
+        truth, test : array of int
+            Labels of the same shape, not negative.
+
+        Raises
+        ------
+        TypeError
+            If labels are not integers.
+        ValueError
+            If shapes differ or a label is negative.
+        """
+        truth, test = np.asarray(truth), np.asarray(test)
+        check_labels(truth, "truth")
+        check_labels(test, "test")
+        if truth.shape != test.shape:
+            raise ValueError(f"truth has shape {truth.shape}, test has shape {test.shape}: expected the same")
+        flat_truth, flat_test = truth.reshape(-1), test.reshape(-1)
+        parts = []
+        for begin in range(0, max(truth.size, 1), _VOXELS_AT_ONCE):
+            part = slice(begin, begin + _VOXELS_AT_ONCE)
+            pairs, counts = count_pairs(
+                _unsigned(flat_truth[part], "truth"), _unsigned(flat_test[part], "test")
+            )
+            parts.append(cls._summed(pairs[:, 0], pairs[:, 1], counts))
+        return merge_tables(parts)
+
+    @classmethod
+    def from_parquet(cls, path: str | PathLike[str]) -> "ContingencyTable":
+        """Read a table written by `to_parquet`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not a whole Parquet file of a contingency table.
+        """
+        with fsspec.open(str(path), "rb") as file:
+            try:
+                table = parquet.read_table(file)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{path}: not a whole Parquet file ({error})") from error
+        expected = {"truth": pa.uint64(), "test": pa.uint64(), "count": pa.int64()}
+        found = dict(zip(table.schema.names, table.schema.types, strict=True))
+        if found != expected:
+            raise ValueError(f"{path}: found columns {_described(found)}, expected {_described(expected)}")
+        return cls._summed(*(table[name].to_numpy() for name in expected))
+
+    def to_parquet(self, path: str | PathLike[str]) -> None:
+        """Write the table with the columns ``truth``, ``test`` and ``count``.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Path, or any URL that fsspec knows. An existing file is replaced.
+        """
+        table = pa.table({"truth": self.truth, "test": self.test, "count": self.counts})
+        with fsspec.open(str(path), "wb") as file:
+            parquet.write_table(table, file)
+
+    def merge(self, other: "ContingencyTable") -> "ContingencyTable":
+        """Add the table of other voxels."""
+        return merge_tables([self, other])
+
+    def relabel_test(self, keys: ArrayLike, values: ArrayLike) -> "ContingencyTable":
+        """The table of a segmentation that merges labels of this one.
+
+        Parameters
+        ----------
+        keys, values : (n,) array_like of int
+            Lookup table: voxels with label ``keys[i]`` get label ``values[i]``. Label 0 stays 0 if it is not
+            listed.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, a key occurs twice, or a label of the table is neither 0 nor among the keys.
+
+        Examples
+        --------
+        >>> table = ContingencyTable.from_volumes(np.array([1, 1, 2]), np.array([7, 8, 9]))
+        >>> table.relabel_test([7, 8, 9], [7, 7, 9]).counts
+        array([2, 1])
+        """
+        old, new = _unsigned(np.asarray(keys), "keys"), _unsigned(np.asarray(values), "values")
+        if old.ndim != 1 or old.shape != new.shape:
+            raise ValueError(f"keys have shape {old.shape}, values {new.shape}: expected the same, (n,)")
+        if not np.any(old == 0):
+            old, new = np.append(old, np.uint64(0)), np.append(new, np.uint64(0))
+        order = np.argsort(old)
+        old, new = old[order], new[order]
+        twice = old[1:][old[1:] == old[:-1]]
+        if twice.size:
+            raise ValueError(f"keys: {twice[0]} occurs more than once")
+        place = np.minimum(np.searchsorted(old, self.test), old.size - 1)
+        missing = np.unique(self.test[old[place] != self.test])
+        if missing.size:
+            raise ValueError(
+                f"keys: {missing.size} labels of the segmentation are missing, {missing[0]} is the first"
+            )
+        return self._summed(self.truth, new[place], self.counts)
+
+    def scores(self, return_cluster_scores: bool = False) -> Scores:
+        """Rand scores and variation of information; see `lsd_dask.evaluation.rand_voi`.
+
+        Raises
+        ------
+        ValueError
+            If the table is empty.
+        """
+        if not len(self):
+            raise ValueError("truth: found no voxel with a label other than 0, so there is nothing to score")
+        total = int(self.counts.sum())
+        truth_sizes, test_sizes = _Sizes.of(self.truth, self.counts), _Sizes.of(self.test, self.counts)
+        # What each pair's voxels still tell, in bits, about one label once the other is known.
+        share = self.counts / total
+        split = share * np.log2(truth_sizes.of_pairs / self.counts)
+        merge = share * np.log2(test_sizes.of_pairs / self.counts)
+        voi_split, voi_merge = fsum(split), fsum(merge)
+        truth_entropy, test_entropy = truth_sizes.entropy(total), test_sizes.entropy(total)
+        joint_entropy = fsum(share * np.log2(total / self.counts))
+        squares = _sum_of_squares(self.counts)
+        scores: Scores = {
+            "rand_split": squares / _sum_of_squares(truth_sizes.sizes),
+            "rand_merge": squares / _sum_of_squares(test_sizes.sizes),
+            "voi_split": voi_split,
+            "voi_merge": voi_merge,
+            "nvi_split": _ratio(voi_split, joint_entropy),
+            "nvi_merge": _ratio(voi_merge, joint_entropy),
+            "nid": _ratio(max(voi_split, voi_merge), max(truth_entropy, test_entropy)),
+        }
+        if return_cluster_scores:
+            scores["voi_split_i"] = truth_sizes.sums(split)
+            scores["voi_merge_j"] = test_sizes.sums(merge)
+        return scores
+
+    @classmethod
+    def _summed(cls, truth: np.ndarray, test: np.ndarray, counts: np.ndarray) -> "ContingencyTable":
+        """The table of pairs in any order, some of them repeated."""
+        if not counts.size:
+            return cls(truth, test, counts)
+        order = np.lexsort((test, truth))
+        truth, test = truth[order], test[order]
+        first = np.append(True, (truth[1:] != truth[:-1]) | (test[1:] != test[:-1]))
+        starts = np.flatnonzero(first)
+        return cls(truth[starts], test[starts], np.add.reduceat(counts[order], starts))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sizes:
+    """Sizes of the objects of one of the two labellings.
+
+    `labels` and `sizes` have one row an object, `rows` one a pair: which object it belongs to.
+    """
+
+    labels: np.ndarray
+    sizes: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, counts: np.ndarray) -> "_Sizes":
+        found, rows = np.unique(labels, return_inverse=True)
+        sizes = np.zeros(found.size, np.int64)
+        np.add.at(sizes, rows, counts)
+        return cls(found, sizes, rows)
+
+    @property
+    def of_pairs(self) -> np.ndarray:
+        return self.sizes[self.rows]
+
+    def entropy(self, total: int) -> float:
+        return fsum(self.sizes / total * np.log2(total / self.sizes))
+
+    def sums(self, values: np.ndarray) -> dict[int, float]:
+        """Sum of the values of each object's pairs."""
+        sums = np.zeros(self.labels.size)
+        np.add.at(sums, self.rows, values)
+        return dict(zip(self.labels.tolist(), sums.tolist(), strict=True))
+
+
+def merge_tables(tables: Sequence[ContingencyTable]) -> ContingencyTable:
+    """Add the tables of parts of a volume: the same in any order and any grouping.
+
+    Parameters
+    ----------
+    tables : sequence of ContingencyTable
+        At least one.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    columns = ([getattr(table, name) for table in tables] for name in ("truth", "test", "counts"))
+    return ContingencyTable._summed(*(np.concatenate(column) for column in columns))
+
+
+def check_labels(labels: Any, name: str) -> None:
+    """TypeError unless labels are integers; `name` is what the message calls them."""
+    if np.dtype(labels.dtype).kind not in "iu":
+        raise TypeError(f"{name}: found dtype {labels.dtype}, expected integer labels")
+
+
+def _unsigned(labels: np.ndarray, name: str) -> NDArray[np.uint64]:
+    check_labels(labels, name)
+    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
+        raise ValueError(f"{name}: found the negative label {labels.min()}, expected labels from 0 on")
+    return np.require(labels, np.uint64, ["C_CONTIGUOUS", "WRITEABLE"])
+
+
+def _sum_of_squares(counts: np.ndarray) -> float:
+    return fsum(counts.astype(np.float64) ** 2)
+
+
+def _ratio(part: float, whole: float) -> float:
+    """0 where both are 0: two labellings of a single object are as alike as can be."""
+    return part / whole if whole else 0.0
+
+
+def _described(columns: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in columns.items())
