@@ -102,6 +102,8 @@ def layout_from_attributes(
     """
     voxel_size = _first(attributes, "voxel_size", "resolution")
     offset = _first(attributes, "offset")
+    if voxel_size is not None and offset is not None and len(voxel_size) != len(offset):
+        raise ValueError(f"{where}: voxel_size {list(voxel_size)} and offset {list(offset)} differ in length")
     names = _first(attributes, "axis_names", "_ARRAY_DIMENSIONS") or axis_names
     kinds = _kinds(len(shape), attributes.get("types"), names, voxel_size or offset, where)
     dropped, dims = _check_axes(shape, kinds, names, where)
@@ -340,7 +342,9 @@ def _kinds(
     if names is not None and any(names):
         kinds = [_kind(name) for name in names]
         return kinds if kinds.count("space") < 4 else ["channel", *kinds[1:]]
-    n_spatial = min(len(per_spatial_axis) if per_spatial_axis is not None else 3, ndim, 3)
+    n_spatial = 0 if per_spatial_axis is None else len(per_spatial_axis)
+    if n_spatial not in (2, 3) or n_spatial not in (ndim - 1, ndim):
+        n_spatial = min(ndim, 3)
     return ["channel"] * (ndim - n_spatial) + ["space"] * n_spatial
 
 
