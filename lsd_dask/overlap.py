@@ -7,11 +7,13 @@ thicker or thinner than the halo.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
@@ -260,6 +262,18 @@ class ArrayReader:
         return self.array[(..., *local)]
 
 
+def bag_regions(
+    function: Callable[..., Any], volumes: Sequence[Volume], channel_axes: Sequence[bool], *, depth: Depth
+) -> db.Bag:
+    """Like `map_regions` for results that are not arrays: a dask bag with one partition, and one element, a block."""
+    first = _spatial_chunks(volumes[0], channel_axes[0])
+    name = f"{getattr(function, 'name', 'bag-regions')}-" + tokenize(function, volumes, depth)
+    tasks, gathered = _tasks(function, volumes, channel_axes, depth)
+    graph = {(name, i): (_listed, task) for i, (_, task) in enumerate(tasks)}
+    layer = HighLevelGraph.from_collections(name, graph, dependencies=gathered)
+    return db.Bag(layer, name, npartitions=math.prod(len(c) for c in first))
+
+
 def _map_dask(
     function: Callable[..., np.ndarray],
     volumes: Sequence[Volume],
@@ -269,21 +283,38 @@ def _map_dask(
     channels: int | None,
 ) -> da.Array:
     first = _spatial_chunks(volumes[0], channel_axes[0])
-    shape = tuple(sum(c) for c in first)
-    inputs = [_input(v, axis, first) for v, axis in zip(volumes, channel_axes, strict=True)]
-    name = f"{getattr(function, 'name', 'map-regions')}-" + tokenize(function, inputs, depth, dtype, channels)
+    name = f"{getattr(function, 'name', 'map-regions')}-" + tokenize(
+        function, volumes, depth, dtype, channels
+    )
     lead: tuple[int, ...] = () if channels is None else (0,)
-    graph: dict[Any, Any] = {}
-    for index, region in blocks_of(first):
-        readers = [i if isinstance(i, StoredReader) else _gather(i, region, depth, shape) for i in inputs]
-        graph[(name, *lead, *index)] = (_run, function, region, *readers)
-    gathered = [i for i in inputs if isinstance(i, da.Array)]
-    chunks = first if channels is None else ((channels,), *first)
+    tasks, gathered = _tasks(function, volumes, channel_axes, depth)
+    graph = {(name, *lead, *index): task for index, task in tasks}
     layer = HighLevelGraph.from_collections(name, graph, dependencies=gathered)
-    return da.Array(layer, name, chunks=chunks, dtype=dtype)
+    return da.Array(layer, name, chunks=first if channels is None else ((channels,), *first), dtype=dtype)
 
 
-def _run(function: Callable[..., np.ndarray], region: Region, *readers: Reader) -> np.ndarray:
+def _tasks(
+    function: Callable[..., Any], volumes: Sequence[Volume], channel_axes: Sequence[bool], depth: Depth
+) -> tuple[Iterator[tuple[tuple[int, ...], tuple[Any, ...]]], list[da.Array]]:
+    """One task a block, with the block's index, and the dask arrays that the tasks gather from."""
+    chunks = _spatial_chunks(volumes[0], channel_axes[0])
+    shape = tuple(sum(c) for c in chunks)
+    inputs = [_input(v, axis, chunks) for v, axis in zip(volumes, channel_axes, strict=True)]
+    gathered = [i for i in inputs if isinstance(i, da.Array)]
+
+    def tasks() -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
+        for index, region in blocks_of(chunks):
+            readers = [i if isinstance(i, StoredReader) else _gather(i, region, depth, shape) for i in inputs]
+            yield index, (_run, function, region, *readers)
+
+    return tasks(), gathered
+
+
+def _listed(element: Any) -> list[Any]:
+    return [element]
+
+
+def _run(function: Callable[..., Any], region: Region, *readers: Reader) -> Any:
     return function(region, *readers)
 
 

@@ -1,0 +1,160 @@
+"""The height that fragments ascend: a capped, signed boundary distance plus affinity, lightly smoothed.
+
+Every value depends only on voxels within a small window and is computed from them in a fixed order, so that
+a voxel's height is the same bit for bit in whatever block it is computed. Two-dimensional data come as
+three-dimensional with one section.
+"""
+
+import numpy as np
+
+from .compiling import device, kernel
+
+
+@kernel
+def interior(affinities: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Sum of the affinities of each voxel to both of its neighbours along some axes, as float32.
+
+    `affinities` is ``(c, z, y, x)``, channel k to the lower neighbour along axis ``axes[k]``. The last voxel of a line has
+    no upper neighbour and counts its lower affinity twice. For example x-affinities [0, 9, 5] give [9, 14, 10].
+    """
+    channels, depth, height, width = affinities.shape
+    total = np.zeros((depth, height, width), np.float32)
+    for k in range(channels):
+        dz, dy, dx = axes[k] == 0, axes[k] == 1, axes[k] == 2
+        for z in range(depth):
+            uz = min(z + dz, depth - 1)
+            for y in range(height):
+                uy = min(y + dy, height - 1)
+                row, below, above = total[z, y], affinities[k, z, y], affinities[k, uz, uy]
+                if dx:
+                    for x in range(width - 1):
+                        row[x] += np.float32(below[x]) + np.float32(below[x + 1])
+                    row[width - 1] += np.float32(2) * np.float32(below[width - 1])
+                else:
+                    for x in range(width):
+                        row[x] += np.float32(below[x]) + np.float32(above[x])
+    return total
+
+
+@kernel
+def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.ndarray:
+    """Distance of each voxel to the nearest one of the other kind, negative outside, at most `cap`; float32.
+
+    `inside` is boolean ``(z, y, x)``, `weights` the size of a voxel along each axis (0: not along this axis). A search in
+    windows that ends where it cannot win any more: exact, and cheap since boundaries are near. For example
+    [T, T, T, F] with weight 1 and cap 2 gives [2, 2, 1, -1].
+    """
+    depth, height, width = inside.shape
+    limit = np.float32(cap) * np.float32(cap)
+    square_z = np.float32(weights[0]) * np.float32(weights[0])
+    square_y = np.float32(weights[1]) * np.float32(weights[1])
+    square_x = np.float32(weights[2]) * np.float32(weights[2])
+    along_x = np.empty((depth, height, width), np.float32)
+    for z in range(depth):
+        for y in range(height):
+            _along_row(inside[z, y], square_x, limit, along_x[z, y])
+    along_y = np.empty_like(along_x)
+    for z in range(depth):
+        for y in range(height):
+            along_y[z, y] = along_x[z, y]
+            if square_y == 0:
+                continue
+            for step in range(1, height):
+                reach = np.float32(step * step) * square_y
+                if reach >= limit:
+                    break
+                for sign in (-1, 1):
+                    other = y + sign * step
+                    if 0 <= other < height:
+                        _improve(along_y[z, y], inside[z, y], inside[z, other], along_x[z, other], reach)
+    distance = along_x
+    for z in range(depth):
+        for y in range(height):
+            best = along_y[z, y].copy()
+            if square_z > 0:
+                for step in range(1, depth):
+                    reach = np.float32(step * step) * square_z
+                    if reach >= limit:
+                        break
+                    for sign in (-1, 1):
+                        other = z + sign * step
+                        if 0 <= other < depth:
+                            _improve(best, inside[z, y], inside[other, y], along_y[other, y], reach)
+            for x in range(width):
+                d = np.sqrt(best[x])
+                distance[z, y, x] = d if inside[z, y, x] else -d
+    return distance
+
+
+@device
+def _along_row(inside: np.ndarray, square: np.float32, limit: np.float32, out: np.ndarray) -> None:
+    """Squared distance, within a row, to the nearest voxel of the other kind, at most `limit`.
+
+    For example [T, T, T, F] with limit 16 gives [9, 4, 1, 1].
+    """
+    width = inside.size
+    if square == 0:
+        out[:] = limit
+        return
+    far = width + 1
+    steps = far
+    for x in range(width):
+        if x > 0:
+            steps = 1 if inside[x] != inside[x - 1] else min(steps + 1, far)
+        out[x] = np.float32(steps)
+    steps = far
+    for x in range(width - 1, -1, -1):
+        if x < width - 1:
+            steps = 1 if inside[x] != inside[x + 1] else min(steps + 1, far)
+        nearest = min(out[x], np.float32(steps))
+        out[x] = min(limit, nearest * nearest * square) if nearest < far else limit
+
+
+@device
+def _improve(
+    best: np.ndarray, kind: np.ndarray, other_kind: np.ndarray, other: np.ndarray, reach: np.float32
+) -> None:
+    """Take, for each voxel of a row, the squared distance by way of another row `reach` away, where it is smaller."""
+    for x in range(best.size):
+        candidate = reach if kind[x] != other_kind[x] else reach + other[x]
+        best[x] = min(best[x], candidate)
+
+
+@kernel
+def smooth(height: np.ndarray, taps: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Convolve with symmetric taps along some axes, repeating the outermost voxels; float32.
+
+    `taps` are the centre tap and those of one side. Taps are added in a fixed order. For example [0, 4, 0] with taps
+    [0.5, 0.25] along x gives [1, 2, 1].
+    """
+    source = height
+    for axis in axes:
+        target = np.empty_like(source)
+        depth, rows, width = source.shape
+        for z in range(depth):
+            for y in range(rows):
+                out = target[z, y]
+                row = source[z, y]
+                for x in range(width):
+                    out[x] = taps[0] * row[x]
+                for t in range(1, taps.size):
+                    if axis == 0:
+                        _add_rows(out, source[max(z - t, 0), y], source[min(z + t, depth - 1), y], taps[t])
+                    elif axis == 1:
+                        _add_rows(out, source[z, max(y - t, 0)], source[z, min(y + t, rows - 1)], taps[t])
+                    else:
+                        for x in range(min(t, width)):
+                            out[x] += taps[t] * (row[0] + row[min(x + t, width - 1)])
+                        if width > 2 * t:
+                            _add_rows(out[t : width - t], row[: width - 2 * t], row[2 * t :], taps[t])
+                        for x in range(max(t, width - t), width):
+                            out[x] += taps[t] * (row[max(x - t, 0)] + row[width - 1])
+        source = target
+    return source
+
+
+@device
+def _add_rows(out: np.ndarray, lower: np.ndarray, upper: np.ndarray, tap: np.float32) -> None:
+    """Add ``tap * (lower + upper)`` to a row."""
+    for x in range(out.size):
+        out[x] += tap * (lower[x] + upper[x])

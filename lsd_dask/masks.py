@@ -1,0 +1,107 @@
+"""Masks of any coarser resolution, brought to the voxels of another volume."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from .grids import Grid
+from .overlap import Reader, Region, Volume
+from .volumes import grid_of
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """Reads a mask at the resolution of another volume; outside of the mask's own box there is nothing (False).
+
+    Attributes
+    ----------
+    mask
+        Reader of the mask.
+    mask_grid, grid
+        Where the mask and the other volume lie in the world.
+    """
+
+    mask: Reader
+    mask_grid: Grid
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of the other volume, in voxels."""
+        return self.grid.shape
+
+    @property
+    def origin(self) -> tuple[int, ...]:
+        """The mask is not known to be cropped."""
+        return (0,) * len(self.grid.shape)
+
+    def read(self, region: Region) -> np.ndarray:
+        """Boolean mask of a region of the other volume."""
+        indices = _nearest(self.mask_grid, self.grid, region)
+        covered = [(i >= 0) & (i < n) for i, n in zip(indices, self.mask_grid.shape, strict=True)]
+        out = np.zeros([len(i) for i in indices], bool)
+        if not all(c.any() for c in covered):
+            return out
+        inner = [i[c] for i, c in zip(indices, covered, strict=True)]
+        values = self.mask.read(tuple(slice(int(i.min()), int(i.max()) + 1) for i in inner))
+        out[np.ix_(*covered)] = values[np.ix_(*(i - i.min() for i in inner))] != 0
+        return out
+
+
+def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
+    """A mask array at the resolution of `grid`, boolean; lazy if the mask is.
+
+    A DataArray is placed by its coordinates; a bare array is taken to cover the same box, so that its voxels are
+    ``ceil(shape / mask shape)`` voxels wide.
+
+    Raises
+    ------
+    ValueError
+        If a bare array's shape does not fit into the volume's, or a DataArray does not cover the volume.
+    """
+    if isinstance(mask, xr.DataArray):
+        mask_grid = grid_of(mask)
+        array = mask.data
+    else:
+        mask_grid = _covering(mask.shape, grid)
+        array = mask
+    indices = _nearest(mask_grid, grid, tuple(slice(0, n) for n in grid.shape))
+    for axis, (index, n) in enumerate(zip(indices, mask_grid.shape, strict=True)):
+        if index[0] < 0 or index[-1] >= n:
+            raise ValueError(
+                f"The mask does not cover the volume along {grid.dims[axis]}: it spans "
+                f"{mask_grid.offset[axis]:g} to {mask_grid.end[axis]:g}, "
+                f"the volume {grid.offset[axis]:g} to {grid.end[axis]:g} {grid.units}."
+            )
+        if not (len(index) == n and index[0] == 0):
+            array = array.take(index, axis=axis) if isinstance(array, np.ndarray) else da.take(array, index, axis)
+    return array.astype(bool)
+
+
+def _covering(mask_shape: Sequence[int], grid: Grid) -> Grid:
+    if len(mask_shape) != len(grid.shape):
+        raise ValueError(f"The mask has {len(mask_shape)} axes, expected {len(grid.shape)} ({', '.join(grid.dims)}).")
+    factors = [-(-n // m) for n, m in zip(grid.shape, mask_shape, strict=True)]
+    if any((m - 1) * f >= n for n, m, f in zip(grid.shape, mask_shape, factors, strict=True)):
+        raise ValueError(
+            f"A mask of shape {tuple(mask_shape)} does not fit a volume of shape {grid.shape}: expected each axis to "
+            "be the volume's divided by a whole number, rounded up. Pass a DataArray to place it by coordinates."
+        )
+    voxel_size = tuple(v * f for v, f in zip(grid.voxel_size, factors, strict=True))
+    return Grid(grid.dims, tuple(mask_shape), voxel_size, grid.offset, grid.units)
+
+
+def _nearest(mask_grid: Grid, grid: Grid, region: Region) -> list[np.ndarray]:
+    """Index, along each axis, of the mask voxel that holds the centre of each voxel of a region.
+
+    For example voxels 0 ... 3 of size 1 in a mask of size 2 give [0, 0, 1, 1].
+    """
+    indices = []
+    for axis, s in enumerate(region):
+        centres = grid.offset[axis] + (np.arange(s.start, s.stop) + 0.5) * grid.voxel_size[axis]
+        steps = (centres - mask_grid.offset[axis]) / mask_grid.voxel_size[axis]
+        indices.append(np.floor(steps + 1e-6).astype(np.int64))
+    return indices

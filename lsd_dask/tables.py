@@ -1,0 +1,209 @@
+"""Tables of a region adjacency graph: sums that add up to the same graph in whatever order blocks are counted."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .kernels import region_graph as kernels
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """One row a fragment, sorted by id. Positions are voxel indices z, y, x; 2-D data have z = 0.
+
+    Attributes
+    ----------
+    ids
+        uint64, ``(n,)``.
+    sizes
+        int64, ``(n,)``, number of voxels.
+    position_sums
+        int64, ``(n, 3)``, sum of the voxels' indices.
+    begins, ends
+        int64, ``(n, 3)``, bounding box, ends exclusive.
+    affinity_sums
+        int64, ``(n,)``, sum of the voxels' affinities to their direct lower neighbours, quantised.
+    """
+
+    ids: np.ndarray
+    sizes: np.ndarray
+    position_sums: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    affinity_sums: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> "NodeTable":
+        """The table of some rows."""
+        return NodeTable(*(column[rows] for column in self._columns()))
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return (self.ids, self.sizes, self.position_sums, self.begins, self.ends, self.affinity_sums)
+
+    @classmethod
+    def of_block(cls, fragments: np.ndarray, affinities: np.ndarray, origin: Sequence[int]) -> "NodeTable":
+        """Count the fragments of a block.
+
+        Parameters
+        ----------
+        fragments
+            uint64, ``(z, y, x)``.
+        affinities
+            Quantised affinities of the same voxels, ``(c, z, y, x)``; the channels that count only.
+        origin
+            Index of the first voxel in the volume.
+        """
+        found, columns = kernels.count_nodes(fragments, affinities, np.asarray(origin, np.int64))
+        table = cls(found, columns[:, 0], columns[:, 1:4], columns[:, 4:7], columns[:, 7:10], columns[:, 10])
+        return table.take(np.argsort(found))
+
+    @classmethod
+    def joined(cls, tables: Sequence["NodeTable"]) -> "NodeTable":
+        """The sum of several tables."""
+        if len(tables) == 1:
+            return tables[0]
+        ids, sizes, sums, begins, ends, affinities = map(
+            np.concatenate, zip(*(t._columns() for t in tables), strict=True)
+        )
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else order
+        if not len(ids):
+            return tables[0]
+        return cls(
+            ids[starts],
+            np.add.reduceat(sizes[order], starts),
+            np.add.reduceat(sums[order], starts),
+            np.minimum.reduceat(begins[order], starts),
+            np.maximum.reduceat(ends[order], starts),
+            np.add.reduceat(affinities[order], starts),
+        )
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """One row a pair of touching fragments, u < v, sorted by (u, v).
+
+    Attributes
+    ----------
+    u, v
+        uint64, ``(n,)``, the fragments.
+    counts
+        int64, ``(n,)``, number of affinities between them.
+    contacts
+        int64, ``(n,)``, number of those between direct neighbours: the area of contact in voxel faces.
+    sums, maxima
+        int64, ``(n,)``, sum and maximum of the affinities, quantised.
+    starts, bins, bin_counts
+        Histograms of the affinities over 256 bins, in compressed rows: those of row i are
+        ``bins[starts[i]:starts[i + 1]]`` (uint8, ascending), with ``bin_counts`` (int64).
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    counts: np.ndarray
+    contacts: np.ndarray
+    sums: np.ndarray
+    maxima: np.ndarray
+    starts: np.ndarray
+    bins: np.ndarray
+    bin_counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def histogram(self, row: int) -> np.ndarray:
+        """Histogram of one edge, int64, ``(256,)``."""
+        dense = np.zeros(kernels.BINS, np.int64)
+        entries = slice(self.starts[row], self.starts[row + 1])
+        dense[self.bins[entries]] = self.bin_counts[entries]
+        return dense
+
+    def take(self, rows: np.ndarray) -> "EdgeTable":
+        """The table of some rows, in their order."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        groups = np.arange(len(rows) + 1)
+        histograms = kernels.add_histograms(rows, groups, self.starts, self.bins, self.bin_counts)
+        return EdgeTable(*(column[rows] for column in self._columns()), *histograms)
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return (self.u, self.v, self.counts, self.contacts, self.sums, self.maxima)
+
+    @classmethod
+    def of_block(
+        cls,
+        affinities: np.ndarray,
+        fragments: np.ndarray,
+        start: Sequence[int],
+        neighborhood: np.ndarray,
+        shift: int,
+    ) -> "EdgeTable":
+        """Count the pairs of fragments that touch across the faces that a block owns.
+
+        Parameters
+        ----------
+        affinities
+            Quantised affinities of the block's own voxels, ``(c, z, y, x)``.
+        fragments
+            uint64, ``(z, y, x)``, of the block with a halo.
+        start
+            Place of the block's first voxel in `fragments`.
+        neighborhood
+            ``(c, 3)``; affinity c at voxel p joins p and p + neighborhood[c], and is owned by the block of p.
+        shift
+            ``value >> shift`` is the histogram bin.
+        """
+        pairs, columns, starts, bins, counts = kernels.count_faces(
+            affinities, fragments, np.asarray(start, np.int64), np.asarray(neighborhood, np.int64), shift
+        )
+        table = cls(pairs[:, 0], pairs[:, 1], *columns.T, starts, bins, counts)
+        return table.take(np.lexsort((table.v, table.u)))
+
+    @classmethod
+    def joined(cls, tables: Sequence["EdgeTable"]) -> "EdgeTable":
+        """The sum of several tables."""
+        if len(tables) == 1:
+            return tables[0]
+        u, v, counts, contacts, sums, maxima = map(
+            np.concatenate, zip(*(t._columns() for t in tables), strict=True)
+        )
+        if not len(u):
+            return tables[0]
+        entries = np.cumsum([0] + [len(t.bins) for t in tables])
+        row_starts = np.concatenate(
+            [t.starts[:-1] + e for t, e in zip(tables, entries[:-1], strict=True)] + [entries[-1:]]
+        )
+        order = np.lexsort((v, u))
+        u, v = u[order], v[order]
+        starts = np.flatnonzero(np.concatenate([[True], (u[1:] != u[:-1]) | (v[1:] != v[:-1])]))
+        histograms = kernels.add_histograms(
+            order,
+            np.append(starts, len(order)),
+            row_starts,
+            np.concatenate([t.bins for t in tables]),
+            np.concatenate([t.bin_counts for t in tables]),
+        )
+        return cls(
+            u[starts],
+            v[starts],
+            *(np.add.reduceat(column[order], starts) for column in (counts, contacts, sums)),
+            np.maximum.reduceat(maxima[order], starts),
+            *histograms,
+        )
+
+
+@dataclass(frozen=True)
+class GraphTables:
+    """Nodes and edges counted in one part of a volume."""
+
+    nodes: NodeTable
+    edges: EdgeTable
+
+    @classmethod
+    def joined(cls, parts: Iterable["GraphTables"]) -> "GraphTables":
+        """The sum of several parts: the same in any order and any grouping."""
+        parts = list(parts)
+        return cls(NodeTable.joined([p.nodes for p in parts]), EdgeTable.joined([p.edges for p in parts]))

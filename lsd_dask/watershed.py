@@ -1,0 +1,270 @@
+"""Watershed of affinities by local rules: the fragments of one region of a volume.
+
+Each voxel points up the steepest slope of a height that is itself local, and the trees of that forest are the fragments.
+A fragment's id is the address of its root (`lsd_dask.ids`). So a region gets the same ids whether it is
+computed alone or as part of the whole volume, provided that every chain of pointers that begins in the region ends in
+what was read: where one does not, the region is read again with more around it.
+
+`seeded_region` is the seeded watershed of the reference system instead, which depends on the context it is given.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import edt
+import mahotas
+import numpy as np
+from scipy import ndimage
+
+from . import ids
+from .kernels import ascent, height
+from .overlap import Reader, Region, grow, within
+from .quantisation import quantisation_of, quantise
+
+type Method = Literal["steepest_ascent", "seeded"]
+type Height = Literal["both", "distance", "affinity"]
+
+#: Weight of (distance, affinity) in the height. Distances are in voxels, affinities in [0, 1]. Chosen by measurement:
+#: see docs/quality.md.
+HEIGHTS: dict[str, tuple[float, float]] = {"both": (1, 6), "distance": (1, 0), "affinity": (0, 1)}
+
+#: Boundary distances, in voxels, are cut off here: what lies deeper inside is as high as this, and what lies deeper
+#: outside is background.
+CAP = 8.0
+
+#: Context, in voxels, that is read at first for chains that leave a region.
+FIRST_MARGIN = 16
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides the fragments of a volume.
+
+    Attributes
+    ----------
+    method
+        "steepest_ascent" or "seeded".
+    height
+        What "steepest_ascent" climbs: boundary "distance", "affinity", or the sum of "both".
+    smoothing
+        Standard deviation, in voxels, of the Gaussian that smooths the height.
+    in_xy
+        Whether each section is divided by itself, from its y and x affinities.
+    min_seed_distance
+        Of "seeded": size, in voxels, of the window in which a seed is the maximum.
+    context
+        Voxels, along each axis, to read around a region. For "seeded" they decide the result; for "steepest_ascent" they are
+        only a first guess. None for the default.
+    voxel_size
+        Relative size of a voxel along each axis; ones for distances in voxels.
+    replace_sections
+        Sections (indices along z) without affinities.
+    """
+
+    method: Method = "steepest_ascent"
+    height: Height = "both"
+    smoothing: float = 0.7
+    in_xy: bool = False
+    min_seed_distance: int = 10
+    context: tuple[int, ...] | None = None
+    voxel_size: tuple[float, ...] = (1.0, 1.0, 1.0)
+    replace_sections: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the tasks."""
+        return "extract-fragments"
+
+    @property
+    def depth(self) -> tuple[int, ...]:
+        """Context, in voxels, that is read around a region at first."""
+        local = self.height_depth
+        if self.method == "seeded":
+            wanted = self.context or (32,) * len(local)
+        else:
+            wanted = tuple(h + m for h, m in zip(local, self.context or (FIRST_MARGIN,) * len(local), strict=True))
+        return tuple(0 if self.in_xy and axis < len(local) - 2 else w for axis, w in enumerate(wanted))
+
+    @property
+    def height_depth(self) -> tuple[int, ...]:
+        """Context, in voxels, on which the slope at a voxel depends."""
+        reach = [math.ceil(CAP / size) for size in self.voxel_size]
+        depth = tuple(r + self.smoothing_radius + 2 for r in reach)
+        return tuple(0 if self.in_xy and axis < len(depth) - 2 else d for axis, d in enumerate(depth))
+
+    @property
+    def smoothing_radius(self) -> int:
+        """Reach of the smoothing, in voxels: that of a Gaussian truncated at three standard deviations."""
+        return int(3 * self.smoothing + 0.5)
+
+    def __call__(self, region: Region, affinities: Reader, mask: Reader | None = None) -> np.ndarray:
+        """Fragments of a region; see `watershed_region`."""
+        return watershed_region(region, affinities, mask, self)
+
+
+def watershed_region(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
+    """Fragments of a region of a volume.
+
+    Parameters
+    ----------
+    region
+        The region, in voxels.
+    affinities
+        Reader of the affinities to the direct lower neighbours along z, y, x (or y, x), uint8 or floating point in [0, 1]; more
+        channels are ignored.
+    mask
+        Reader of a mask of the same shape, or None.
+    rules
+        What decides the fragments.
+
+    Returns
+    -------
+    fragments
+        uint64, of the region's shape; 0 is background: outside the mask, in a replaced section, or farther than `CAP`
+        voxels outside of any cell.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For affinities of the wrong type, range or number of channels.
+    """
+    if rules.method == "seeded":
+        return _seeded(region, affinities, mask, rules)
+    return _steepest_ascent(region, affinities, mask, rules)
+
+
+def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
+    shape = affinities.shape
+    margin = tuple(d - h for d, h in zip(rules.depth, rules.height_depth, strict=True))
+    while True:
+        known = grow(region, margin, shape)
+        read = grow(known, rules.height_depth, shape)
+        values, keep = _read(read, affinities, mask, rules)
+        begin, end = _box(within(region, read))
+        if not keep[begin[0] : end[0], begin[1] : end[1], begin[2] : end[2]].any():
+            return np.zeros([s.stop - s.start for s in region], np.uint64)
+        heights, keep = _heights(values, keep, rules)
+        origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
+        pointers = ascent.ascend(heights, keep, *_box(within(known, read)), origin, _slopes(rules))
+        ascent.follow(pointers)
+        if not ascent.escapes(pointers, keep, begin, end):
+            found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
+            return found.reshape([s.stop - s.start for s in region])
+        margin = tuple(2 * m if m else 0 for m in margin)
+
+
+def _read(
+    region: Region, affinities: Reader, mask: Reader | None, rules: Rules
+) -> tuple[np.ndarray, np.ndarray]:
+    """Affinities of the axes that count, as integers, 0 where masked, ``(c, z, y, x)``; and where they count."""
+    values = affinities.read(region)
+    ndim = len(region)
+    if values.ndim != ndim + 1 or len(values) < ndim:
+        raise ValueError(
+            f"Affinities of shape {values.shape} were found, expected a channel axis of at least {ndim} channels "
+            f"(direct neighbours along {'z, y, x' if ndim == 3 else 'y, x'}) before {ndim} spatial axes."
+        )
+    values = quantise(values[ndim - 2 : ndim] if rules.in_xy and ndim == 3 else values[:ndim])
+    keep = np.ones(values.shape[1:], bool)
+    if mask is not None:
+        keep &= mask.read(region).astype(bool)
+    for section in rules.replace_sections if ndim == 3 else ():
+        if region[0].start <= section < region[0].stop:
+            keep[section - region[0].start] = False
+    if not keep.all():
+        values = values * keep
+    three_d = (1,) * (3 - ndim) + keep.shape
+    return values.reshape((-1, *three_d)), keep.reshape(three_d)
+
+
+def _heights(values: np.ndarray, keep: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """The height of each voxel and whether it is part of a fragment."""
+    axes = np.arange(3 - len(values), 3)
+    scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
+    inner = height.interior(values, axes)
+    inner /= np.float32(2 * len(values)) * scale
+    weights = _lift(list(rules.voxel_size), 0.0)
+    if rules.in_xy:
+        weights[0] = 0
+    distance = height.signed_distance(inner > 0.5, weights, CAP)
+    keep = keep & (distance > -CAP)
+    of_distance, of_affinity = (np.float32(w) for w in HEIGHTS[rules.height])
+    inner *= of_affinity
+    if of_distance:
+        inner += of_distance * distance
+    if rules.smoothing > 0:
+        inner = height.smooth(inner, _taps(rules), axes)
+    return inner, keep
+
+
+def _taps(rules: Rules) -> np.ndarray:
+    """Centre and one side of a normalised Gaussian."""
+    steps = np.arange(-rules.smoothing_radius, rules.smoothing_radius + 1)
+    weights = np.exp(-0.5 * (steps / rules.smoothing) ** 2)
+    return (weights / weights.sum())[rules.smoothing_radius :].astype(np.float32)
+
+
+def _slopes(rules: Rules) -> np.ndarray:
+    """One over the distance to each of the 26 neighbours, 0 for those in other sections where sections count alone."""
+    steps = np.indices((3, 3, 3)) - 1
+    sizes = _lift(list(rules.voxel_size), 1.0)
+    distance = np.sqrt(((steps * sizes[:, None, None, None]) ** 2).sum(axis=0))
+    distance[1, 1, 1] = np.inf
+    if rules.in_xy:
+        distance[[0, 2]] = np.inf
+    return (1 / distance).astype(np.float32)
+
+
+def _lift(values: list, fill: float) -> np.ndarray:
+    """Values for z, y, x from values for the axes there are."""
+    return np.array([fill] * (3 - len(values)) + values)
+
+
+def _box(region: Region) -> tuple[np.ndarray, np.ndarray]:
+    begin = _lift([s.start for s in region], 0)
+    return begin, _lift([s.stop for s in region], 1)
+
+
+def _seeded(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
+    """Seeded watershed of a region with the context that `rules` give, cropped to the region."""
+    read = grow(region, rules.depth, affinities.shape)
+    values, keep = _read(read, affinities, mask, rules)
+    scale = 255.0 if values.dtype == np.uint8 else 65535.0
+    inner = values.astype(np.float32).mean(axis=0) / scale
+    origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
+    fragments = np.zeros(keep.shape, np.uint64)
+    sections = [slice(z, z + 1) for z in range(len(keep))] if rules.in_xy else [slice(None)]
+    for section in sections:
+        distance, labels = _seeds(inner[section] > 0.5, rules)
+        flooded = mahotas.cwatershed(distance.max() - distance, labels)
+        fragments[section] = _addresses(labels, origin, section, len(region))[flooded]
+    fragments[~keep] = 0
+    begin, end = _box(within(region, read))
+    core = fragments[begin[0] : end[0], begin[1] : end[1], begin[2] : end[2]]
+    return np.ascontiguousarray(core.reshape([s.stop - s.start for s in region]))
+
+
+def _seeds(inside: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """Distance to the boundary, and its maxima, labelled 1, 2, ..."""
+    sizes = tuple(float(v) for v in _lift(list(rules.voxel_size), 1.0))
+    if inside.all():
+        distance = np.full(inside.shape, np.float32(np.sqrt(sum(n * n for n in inside.shape))))
+    else:
+        distance = edt.edt(np.ascontiguousarray(inside), anisotropy=sizes, black_border=False)
+    window = [min(rules.min_seed_distance, max(n, 1)) if n > 1 else 1 for n in inside.shape]
+    maxima = ndimage.maximum_filter(distance, window) == distance
+    labels, _ = ndimage.label(maxima)
+    return distance, labels
+
+
+def _addresses(labels: np.ndarray, origin: np.ndarray, section: slice, ndim: int) -> np.ndarray:
+    """Id of each label: the address of its first voxel."""
+    flat = labels.ravel()
+    found, first = np.unique(flat, return_index=True)
+    voxels = np.stack(np.unravel_index(first, labels.shape), axis=1) + origin
+    voxels[:, 0] += section.start or 0
+    addresses = np.zeros(int(found[-1]) + 1, np.uint64)
+    addresses[found] = ids.encode(voxels[:, 3 - ndim :])
+    addresses[0] = 0
+    return addresses
