@@ -1,0 +1,164 @@
+"""The shape of the house: who may import whom, how long a module may be, and what an import may do."""
+
+import ast
+import json
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"lsd_dask": ROOT / "lsd_dask", "lsd_dask.workflows": ROOT / "workflows"}
+
+#: Data flows from left to right, and a module knows only what is on its left.
+FLOW = ("volumes", "fragments", "region_graph", "agglomeration", "segmentation", "evaluation")
+#: What runs the work and what makes the pictures knows nothing of neurons.
+APART = ("clusters", "runs", "viewing")
+#: All that kernels are made of.
+KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "filelock"}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    found = {}
+    for package, directory in PACKAGES.items():
+        for path in directory.rglob("*.py"):
+            parts = path.relative_to(directory).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def imports(module: str) -> set[str]:
+    """What a module imports, by full name, wherever in the file; within the package, the modules alone."""
+    path = modules()[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            levels = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*levels, *([node.module] if node.module else [])])
+            names |= {
+                name if (name := f"{source}.{alias.name}") in modules() else source for alias in node.names
+            }
+    return names - {module}
+
+
+@cache
+def reached_from(module: str) -> set[str]:
+    """All modules of the package that a module imports, and those that these import."""
+    reached, waiting = set(), [module]
+    while waiting:
+        new = (imports(waiting.pop()) & modules().keys()) - reached
+        reached |= new
+        waiting += new
+    return reached
+
+
+def within(module: str, name: str) -> bool:
+    return module == f"lsd_dask.{name}" or module.startswith(f"lsd_dask.{name}.")
+
+
+def test_imports_are_found() -> None:
+    """Or else the tests below hold nothing."""
+    assert "lsd_dask.kernels.morton" in imports("lsd_dask.ids")
+    assert "lsd_dask.kernels.compiling" in imports("lsd_dask.kernels.morton")
+    assert "lsd_dask.grids" in reached_from("lsd_dask.volumes")
+    assert "lsd_dask.workflows.fields" in reached_from("lsd_dask.cli")
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_a_module_imports_only_from_its_left(name: str) -> None:
+    right = FLOW[FLOW.index(name) + 1 :]
+    for module in filter(lambda module: within(module, name), modules()):
+        wrong = {other for other in reached_from(module) for known in right if within(other, known)}
+        assert not wrong, f"{module} imports from its right"
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_runs_the_work_knows_nothing_of_neurons(name: str) -> None:
+    for module in filter(lambda module: within(module, name), modules()):
+        wrong = {other for other in reached_from(module) for known in FLOW if within(other, known)}
+        assert not wrong, f"{module} imports from the data flow"
+
+
+def test_only_the_command_line_imports_workflows() -> None:
+    for module in modules():
+        if not within(module, "workflows") and not within(module, "cli"):
+            assert not [name for name in imports(module) if within(name, "workflows")], module
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: imports(module) & modules().keys() for module in modules()}
+    TopologicalSorter(graph).prepare()
+
+
+def test_kernels_are_made_of_numpy_and_numba() -> None:
+    for module in modules():
+        if within(module, "kernels"):
+            for name in imports(module):
+                root = name.partition(".")[0]
+                assert within(name, "kernels") or root in KERNEL_IMPORTS | sys.stdlib_module_names, (
+                    module,
+                    name,
+                )
+
+
+def test_kernels_load_neither_dask_nor_xarray() -> None:
+    kernels = [module for module in modules() if within(module, "kernels")]
+    # The package itself may import what it likes, so that an empty one stands in for it.
+    run_python(
+        f"""
+        import importlib, sys, types
+        package = types.ModuleType("lsd_dask")
+        package.__path__ = [{str(PACKAGES["lsd_dask"])!r}]
+        sys.modules["lsd_dask"] = package
+        for name in {kernels!r}:
+            importlib.import_module(name)
+            loaded = {{"dask", "distributed", "xarray", "zarr"}} & sys.modules.keys()
+            assert not loaded, f"{{name}} loads {{loaded}}"
+        """
+    )
+
+
+def test_importing_the_package_has_no_side_effects() -> None:
+    run_python(
+        """
+        import logging, multiprocessing, os, sys, threading
+        environment = dict(os.environ)
+        import lsd_dask
+        assert not logging.root.handlers and not logging.getLogger("lsd_dask").handlers, "logging is set up"
+        assert threading.enumerate() == [threading.main_thread()], "threads are started"
+        assert not multiprocessing.active_children(), "processes are started"
+        assert dict(os.environ) == environment, "the environment is changed"
+        optional = {"torch", "gunpowder", "matplotlib", "neuroglancer", "dask_jobqueue", "s3fs", "gcsfs"}
+        assert not optional & sys.modules.keys(), f"{optional & sys.modules.keys()} are optional"
+        """
+    )
+
+
+@pytest.mark.parametrize("module", modules())
+def test_modules_are_short(module: str) -> None:
+    assert len(modules()[module].read_text().splitlines()) <= 500
+
+
+def test_notebooks_are_committed_without_outputs() -> None:
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        for number, cell in enumerate(cells, start=1):
+            clean = not cell["outputs"] and cell["execution_count"] is None
+            assert clean, f"{path.name}: code cell {number} holds outputs, clear them before committing"
+
+
+def run_python(program: str) -> None:
+    """Run a program in an interpreter of its own, where warnings are errors as here."""
+    command = [sys.executable, "-W", "error", "-c", dedent(program)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
