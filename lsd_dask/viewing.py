@@ -110,7 +110,7 @@ def section_panel(
     --------
     >>> labels = np.arange(60, dtype=np.uint64).reshape(3, 4, 5)
     >>> raw = labels.astype(np.uint8)
-    >>> section_panel({"raw": raw, "labels": labels}, "/tmp/lsd_dask/panel.png").name
+    >>> section_panel({"raw": raw, "labels": labels}, "panel.png").name
     'panel.png'
     """
     shape = _common_shape(volumes)
@@ -159,7 +159,7 @@ def plot_scores(scores: Any, path: str | Path, *, title: str | None = None) -> P
     Examples
     --------
     >>> scores = [{"threshold": t, "voi_split": 1 - t, "voi_merge": t * t} for t in (0.1, 0.5, 0.9)]
-    >>> plot_scores(scores, "/tmp/lsd_dask/scores.png").name
+    >>> plot_scores(scores, "scores.png").name
     'scores.png'
     """
     threshold, split, merge = _score_columns(scores)
