@@ -5,10 +5,10 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-import lsd_dask.workflows
 import pytest
 
 import lsd_dask
+import lsd_dask.workflows
 
 MODULES = sorted(
     module.name
