@@ -7,7 +7,7 @@ from typing import Any
 
 import zarr
 
-from . import containers, hdf5, metadata, stacks
+from . import containers, hdf5, metadata, ngff, stacks
 from .metadata import Layout
 from .storage import StoredVolume, fingerprint_of
 
@@ -77,12 +77,12 @@ def _open(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume:
     parts = path.lower().split("/")
     if any(part.endswith(".n5") for part in parts):
         raise ValueError(f"{path}: N5 is not read; convert the container to zarr")
-    opener: Callable[[str, Mapping[str, Any]], StoredVolume] | None = None
+    opener: Callable[[str, Mapping[str, Any]], StoredVolume]
     if any(part.endswith(hdf5.SUFFIXES) for part in parts):
         opener = hdf5.open_hdf5
-    elif containers.open_node(path) is None and stacks.is_stack(path):
+    elif stacks.is_stack(path):
         opener = stacks.open_stack
-    if opener is None:
+    else:
         return _open_zarr(path, level, stated)
     if level != 0:
         raise ValueError(f"{path}: level {level} was asked for, but only OME-NGFF volumes have levels")
@@ -102,7 +102,7 @@ def _open_zarr(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume
         return _open_level(group, multiscale, level, stated)
     attributes = dict(node.attrs)
     if multiscale is not None and not metadata.has_geometry(attributes):
-        layout = metadata.layout_from_multiscale(node.shape, multiscale, own_level, where=path)
+        layout = ngff.layout_from_multiscale(node.shape, multiscale, own_level, where=path)
         return stored_zarr(path, node, _override(layout, stated, path))
     names = getattr(node.metadata, "dimension_names", None)
     layout = metadata.layout_from_attributes(node.shape, {**attributes, **stated}, names, where=path)
@@ -110,7 +110,7 @@ def _open_zarr(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume
 
 
 def _open_group(path: str, group: zarr.Group, level: int, stated: Mapping[str, Any]) -> StoredVolume:
-    multiscales = metadata.multiscales_of(group.attrs)
+    multiscales = ngff.multiscales_of(group.attrs, where=path)
     if len(multiscales) == 1:
         return _open_level(path, multiscales[0], level, stated)
     arrays = containers.arrays_below(group)
@@ -121,27 +121,27 @@ def _open_group(path: str, group: zarr.Group, level: int, stated: Mapping[str, A
 
 
 def _open_level(
-    group: str, multiscale: Mapping[str, Any], level: int, stated: Mapping[str, Any]
+    group: str, multiscale: ngff.Multiscale, level: int, stated: Mapping[str, Any]
 ) -> StoredVolume:
-    datasets = multiscale["datasets"]
-    if not 0 <= level < len(datasets):
-        raise ValueError(f"{group}: level {level} was asked for, but the levels are 0 to {len(datasets) - 1}")
-    path = f"{group}/{datasets[level]['path']}"
+    levels = ngff.paths_of(multiscale)
+    if not 0 <= level < len(levels):
+        raise ValueError(f"{group}: level {level} was asked for, but the levels are 0 to {len(levels) - 1}")
+    path = f"{group}/{levels[level]}"
     array = containers.find_node(path)
     if isinstance(array, zarr.Group):
         raise FileNotFoundError(f"{path}: OME-NGFF metadata names an array here, but this is a group")
-    layout = metadata.layout_from_multiscale(array.shape, multiscale, level, where=path)
+    layout = ngff.layout_from_multiscale(array.shape, multiscale, level, where=path)
     return stored_zarr(path, array, _override(layout, stated, path))
 
 
-def _multiscale_around(path: str) -> tuple[str, Mapping[str, Any] | None, int]:
+def _multiscale_around(path: str) -> tuple[str, ngff.Multiscale | None, int]:
     """Group and entry of the OME-NGFF metadata above an array that names it, and as which level."""
     for group in containers.ancestors(path):
         node = containers.open_node(group)
         if not isinstance(node, zarr.Group):
             break
-        for multiscale in metadata.multiscales_of(node.attrs):
-            paths = [f"{group}/{dataset['path']}" for dataset in multiscale["datasets"]]
+        for multiscale in ngff.multiscales_of(node.attrs, where=group):
+            paths = [f"{group}/{below}" for below in ngff.paths_of(multiscale)]
             if path in paths:
                 return group, multiscale, paths.index(path)
     return "", None, 0

@@ -81,7 +81,9 @@ def is_stack(path: str) -> bool:
     if path.lower().endswith(SUFFIXES) or (glob.has_magic(path) and not Path(path).exists()):
         return True
     folder = Path(path)
-    return folder.is_dir() and any(item.suffix.lower() in SUFFIXES for item in folder.iterdir())
+    if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+        return False
+    return any(item.suffix.lower() in SUFFIXES for item in folder.iterdir())
 
 
 def open_stack(path: str, stated: Mapping[str, Any]) -> StoredStack:

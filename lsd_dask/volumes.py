@@ -19,7 +19,7 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import DTypeLike, NDArray
 
-from . import containers, metadata
+from . import containers, metadata, ngff
 from .formats import open_stored, stored_zarr
 from .grids import Grid, Region, spatial_dims
 from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of
@@ -184,10 +184,10 @@ def create_volume(
         dtype,
         chunks=lead + chunk,
         shards=lead + block,
-        axis_names=metadata.dimension_names(grid, channels),
+        axis_names=[name for name, _ in metadata.axes_of(grid, channels)],
         zarr_format=zarr_format,
         attributes={**(attributes or {}), **metadata.volume_attributes(grid, channels)},
-        parent_attributes=partial(metadata.add_multiscale, grid=grid, channels=channels),
+        parent_attributes=partial(ngff.add_multiscale, grid=grid, channels=channels),
         overwrite=overwrite,
     )
     return stored_zarr(path, array, metadata.Layout(grid, ("channel",) * len(lead) + grid.dims))

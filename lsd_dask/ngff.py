@@ -1,0 +1,171 @@
+"""OME-NGFF metadata of groups: the axes, places and levels of the arrays below them.
+
+NGFF 0.4 (zarr format 2) and 0.5 (format 3) keep a list of ``multiscales`` on a *group*, each naming the
+arrays below the group that are its levels, with a scale and a translation. Strictly read, a translation is
+the centre of the first voxel; in the field, funkelab's tools and the volumes on public buckets among it, that
+of level 0 is the lower corner, and that of level l is ::
+
+    translation_l = offset + (voxel_size_l - voxel_size_0) / 2
+
+which puts all levels into one frame. Both directions here follow the field. A level without a translation is
+taken to share the lower corner of level 0.
+
+References
+----------
+.. [1] https://ngff.openmicroscopy.org/0.5/
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .grids import Grid
+from .metadata import Layout, axes_of, kinds_of_axes, layout_of
+
+type Multiscale = Mapping[str, Any]
+
+
+def multiscales_of(attributes: Mapping[str, Any], *, where: str) -> list[Multiscale]:
+    """List the multiscales of a group; empty where it has none.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Attributes of the group. NGFF 0.5 keeps its metadata below ``"ome"``, 0.4 at the top.
+    where : str
+        The group's path, for messages.
+
+    Returns
+    -------
+    list of mapping
+
+    Raises
+    ------
+    ValueError
+        If one of them names no arrays.
+    """
+    multiscales = list(attributes.get("ome", attributes).get("multiscales", []))
+    for multiscale in multiscales:
+        datasets = multiscale.get("datasets")
+        if not datasets or not all("path" in dataset for dataset in datasets):
+            raise ValueError(f"{where}: OME-NGFF multiscales need datasets with paths, but found {datasets}")
+    return multiscales
+
+
+def paths_of(multiscale: Multiscale) -> list[str]:
+    """Paths of the levels of a multiscale, relative to its group, finest first.
+
+    Parameters
+    ----------
+    multiscale : mapping
+        One of `multiscales_of`.
+
+    Returns
+    -------
+    list of str
+    """
+    return [dataset["path"] for dataset in multiscale["datasets"]]
+
+
+def layout_from_multiscale(shape: Sequence[int], multiscale: Multiscale, level: int, *, where: str) -> Layout:
+    """Read the axes and the place of one level of a multiscale.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the stored array of that level.
+    multiscale : mapping
+        One of `multiscales_of`.
+    level : int
+        Index into its datasets.
+    where : str
+        The array's path, for messages.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    ValueError
+        If the metadata is not of NGFF 0.4 or 0.5 or does not fit the shape, or the axes are not
+        ``[channel,] z, y, x``.
+    """
+    axes = multiscale.get("axes", [])
+    if not axes or not all(isinstance(axis, Mapping) and "name" in axis for axis in axes):
+        raise ValueError(
+            f"{where}: OME-NGFF multiscales without named axes; versions 0.4 and 0.5 can be read"
+        )
+    names = [axis["name"] for axis in axes]
+    inferred = kinds_of_axes(len(names), names)
+    kinds = [axis.get("type") or kind for axis, kind in zip(axes, inferred, strict=True)]
+    scale, translation = _transformation(multiscale, level, len(axes), where)
+    if level > 0:
+        scale_0, translation_0 = _transformation(multiscale, 0, len(axes), where)
+        if translation is None:
+            translation = translation_0
+        else:
+            translation = [t - (s - s0) / 2 for t, s, s0 in zip(translation, scale, scale_0, strict=True)]
+    known = next((axis["unit"] for axis in axes if axis.get("unit") and axis.get("type") == "space"), "")
+    units = [axis.get("unit") or known for axis in axes]
+    return layout_of(shape, kinds, names, voxel_size=scale, offset=translation, units=units, where=where)
+
+
+def add_multiscale(
+    attributes: Mapping[str, Any], name: str, zarr_format: int, *, grid: Grid, channels: int | None
+) -> dict[str, Any]:
+    """Describe an array in the metadata of its parent group.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Attributes of the group so far.
+    name : str
+        Name of the array in the group. Entries that had it as their finest level are replaced.
+    zarr_format : int
+        3 gives NGFF 0.5, 2 gives NGFF 0.4.
+    grid : Grid
+    channels : int or None
+        Number of channels; None for a volume without a channel axis.
+
+    Returns
+    -------
+    dict
+        The attributes to change: ``"ome"`` or ``"multiscales"``.
+    """
+    axes = axes_of(grid, channels)
+    unit = {} if grid.units == "voxel" else {"unit": grid.units}
+    lead = len(axes) - grid.ndim
+    transformations = [
+        {"type": "scale", "scale": [1.0] * lead + list(grid.voxel_size)},
+        {"type": "translation", "translation": [0.0] * lead + list(grid.offset)},
+    ]
+    entry = {
+        "name": name,
+        "axes": [{"name": n, "type": kind, **(unit if kind == "space" else {})} for n, kind in axes],
+        "datasets": [{"path": name, "coordinateTransformations": transformations}],
+    }
+    others = [other for other in multiscales_of(attributes, where=name) if paths_of(other)[0] != name]
+    if zarr_format == 2:
+        return {"multiscales": [*others, {"version": "0.4", **entry}]}
+    return {"ome": {"version": "0.5", **attributes.get("ome", {}), "multiscales": [*others, entry]}}
+
+
+def _transformation(
+    multiscale: Multiscale, level: int, ndim: int, where: str
+) -> tuple[list[float], list[float] | None]:
+    """Scale and translation (None if there is no word of one) of a level: its own, then all levels'."""
+    scale, translation = [1.0] * ndim, None
+    own = multiscale["datasets"][level].get("coordinateTransformations", [])
+    for step in [*own, *multiscale.get("coordinateTransformations", [])]:
+        kind = step.get("type")
+        values = step.get(kind)
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation") or not isinstance(values, list) or len(values) != ndim:
+            raise ValueError(f"{where}: expected scales and translations of {ndim} numbers, but found {step}")
+        if kind == "scale":
+            scale = [a * b for a, b in zip(scale, values, strict=True)]
+            translation = translation and [a * b for a, b in zip(translation, values, strict=True)]
+        else:
+            translation = [a + b for a, b in zip(translation or [0.0] * ndim, values, strict=True)]
+    return scale, translation
