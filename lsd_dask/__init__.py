@@ -1,1 +1,95 @@
-"""Descriptors, fragments, region graphs and agglomeration for neuron segmentation, on dask."""
+"""From affinities to neurons: descriptors, fragments, region graphs and agglomeration, on dask.
+
+The result is the same, bit for bit, whatever the chunking, the number of workers and the order in which
+blocks finish.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names by the module they come from, imported when they are first used: a command line that only prints its
+# help should not wait for numba.
+_NAMES = {
+    "open_volume": "volumes",
+    "create_volume": "volumes",
+    "save_volume": "volumes",
+    "local_shape_descriptors": "descriptors",
+    "LsdExtractor": "extractor",
+    "get_local_shape_descriptors": "extractor",
+    "affinities": "affinities",
+    "extract_fragments": "fragments",
+    "build_region_graph": "region_graph",
+    "RegionGraph": "region_graph",
+    "agglomerate": "agglomeration",
+    "MergeTree": "agglomeration",
+    "LookupTable": "agglomeration",
+    "relabel": "segmentation",
+    "connect": "clusters",
+}
+_MODULES = ["clusters", "evaluation", "ids", "synthetic", "viewing", "workflows"]
+
+__all__ = [
+    "LookupTable",
+    "LsdExtractor",
+    "MergeTree",
+    "RegionGraph",
+    "__version__",
+    "affinities",
+    "agglomerate",
+    "build_region_graph",
+    "clusters",
+    "connect",
+    "create_volume",
+    "evaluation",
+    "extract_fragments",
+    "get_local_shape_descriptors",
+    "ids",
+    "local_shape_descriptors",
+    "open_volume",
+    "relabel",
+    "save_volume",
+    "synthetic",
+    "viewing",
+    "workflows",
+]
+
+if TYPE_CHECKING:
+    from . import clusters, evaluation, ids, synthetic, viewing, workflows
+    from .affinities import affinities
+    from .agglomeration import LookupTable, MergeTree, agglomerate
+    from .clusters import connect
+    from .descriptors import local_shape_descriptors
+    from .extractor import LsdExtractor, get_local_shape_descriptors
+    from .fragments import extract_fragments
+    from .region_graph import RegionGraph, build_region_graph
+    from .segmentation import relabel
+    from .volumes import create_volume, open_volume, save_volume
+
+
+class _Package(ModuleType):
+    """Makes importing the module `affinities` bind the function of that name, not the module."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        same = isinstance(value, ModuleType) and _NAMES.get(name) == name
+        super().__setattr__(name, getattr(value, name) if same else value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,14 +1,14 @@
 """Agglomeration of a region graph into a merge tree, level by level.
 
-Mean affinity and histogram quantiles are *reducible*: merging never gives an edge a better score than the best it replaces.
-So there is no need for a queue over the whole graph: with scores on 256 levels, all edges at or below a level are
-contracted at once, parallel edges are added, and the next level follows. The outcome has no ties and does not
-depend on the order of anything. Scores are those of waterz [1]_.
+Mean affinity and histogram quantiles are *reducible*: merging never gives an edge a better score than the
+best it replaces. So there is no need for a queue over the whole graph: with scores on 256 levels, all edges
+at or below a level are contracted at once, parallel edges are added, and the next level follows. The outcome
+has no ties and does not depend on the order of anything. Scores are those of waterz [1]_.
 
 References
 ----------
-.. [1] J. Funke et al., "Large scale image segmentation with structured loss based deep learning for connectome
-   reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
+.. [1] J. Funke et al., "Large scale image segmentation with structured loss based deep learning for
+   connectome reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
 """
 
 import difflib
@@ -31,7 +31,7 @@ class MergeFunction:
     quantile
         Percentage of the affinities' quantile, or None for their mean.
     initial_maximum
-        Whether each edge of the region graph counts once, with its highest affinity, instead of with all of them.
+        Whether each edge of the region graph counts once, with its highest affinity, not with all of them.
     """
 
     quantile: int | None
@@ -50,8 +50,8 @@ MERGE_FUNCTIONS = {
 class MergeTree:
     """Which components of fragments became one, and at what score.
 
-    A component is named by its smallest fragment id. Every fragment id names a component at first, and stops doing so at most
-    once: when its component joins one with a smaller name.
+    A component is named by its smallest fragment id. Every fragment id names a component at first, and stops
+    doing so at most once: when its component joins one with a smaller name.
 
     Attributes
     ----------
@@ -60,7 +60,8 @@ class MergeTree:
     parents
         int64, ``(n,)``, row of the name of the component that each was joined to; its own row for none.
     levels
-        int64, ``(n,)``, level at which that happened, `LEVELS` for never. The score of a level is ``(level + 0.5) / 256``.
+        int64, ``(n,)``, level at which that happened, `LEVELS` for never. The score of a level is
+        ``(level + 0.5) / 256``.
     merge_function
         Name of the merge function.
     """
@@ -98,7 +99,8 @@ class MergeTree:
 
         Examples
         --------
-        >>> tree = MergeTree(np.array([3, 5, 9], np.uint64), np.array([0, 0, 0]), np.array([256, 55, 155]), "mean")
+        >>> ids = np.array([3, 5, 9], np.uint64)
+        >>> tree = MergeTree(ids, np.array([0, 0, 0]), np.array([256, 55, 155]), "mean")
         >>> tree.cut(0.5).values
         array([3, 3, 9], dtype=uint64)
         """
@@ -123,8 +125,9 @@ class MergeTree:
         Returns
         -------
         linkage
-            float64, ``(n - 1, 4)``: the two clusters joined, their score, the number of fragments in the new cluster. The
-            i-th fragment is row i of `ids`. What was never merged is joined at an infinite score.
+            float64, ``(n - 1, 4)``: the two clusters joined, their score, the number of fragments in the new
+            cluster. Cluster i < n is the fragment in row i of `ids`. What was never merged is joined at an
+            infinite score.
         """
         order = np.argsort(self.levels, kind="stable")
         cluster = np.arange(len(self))
@@ -226,7 +229,8 @@ def merge_function_named(name: str) -> MergeFunction:
     if name not in MERGE_FUNCTIONS:
         near = difflib.get_close_matches(name, MERGE_FUNCTIONS, n=1, cutoff=0)
         raise ValueError(
-            f"There is no merge function {name!r}; did you mean {near[0]!r}? Known: {', '.join(MERGE_FUNCTIONS)}."
+            f"There is no merge function {name!r}; did you mean {near[0]!r}? "
+            f"Known: {', '.join(MERGE_FUNCTIONS)}."
         )
     return MERGE_FUNCTIONS[name]
 
@@ -246,5 +250,7 @@ def _rows(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Rows of `wanted` in ascending `ids`."""
     rows = np.searchsorted(ids, wanted)
     if len(wanted) and (rows.max() == len(ids) or (ids[rows] != wanted).any()):
-        raise ValueError("The edges name fragments that the graph has no nodes for; were they made from other data?")
+        raise ValueError(
+            "The edges name fragments that the graph has no nodes for; were they made from other data?"
+        )
     return rows

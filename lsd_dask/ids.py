@@ -1,11 +1,13 @@
 """Fragment ids that are addresses: 1 + the Morton code of the fragment's root voxel.
 
-The code interleaves the bits of the voxel's indices, x lowest (``... z1 y1 x1 z0 y0 x0``), so ids need no counter, do
-not collide, do not depend on blocks, and sort by place: neighbours in space are mostly neighbours in a table.
+The code interleaves the bits of the voxel's indices, x lowest (``... z1 y1 x1 z0 y0 x0``), so ids need no
+counter, do not collide, do not depend on blocks, and sort by place: neighbours in space are mostly neighbours
+in a table.
 
 References
 ----------
-.. [1] G. M. Morton, "A computer oriented geodetic data base and a new technique in file sequencing", IBM, 1966.
+.. [1] G. M. Morton, "A computer oriented geodetic data base and a new technique in file sequencing", IBM,
+   1966.
 """
 
 from collections.abc import Sequence
@@ -69,6 +71,6 @@ def check_extent(extent: Sequence[int] | np.ndarray) -> None:
         raise ValueError(f"Ids address voxels in 2-D or 3-D, but found {len(extent)} axes.")
     if max(extent) > 2**bits:
         raise ValueError(
-            f"A volume of {tuple(int(n) for n in extent)} voxels is too large for 64-bit fragment ids: expected "
-            f"at most {2**bits} voxels an axis in {len(extent)}-D."
+            f"A volume of {tuple(int(n) for n in extent)} voxels is too large for 64-bit fragment ids: "
+            f"expected at most {2**bits} voxels an axis in {len(extent)}-D."
         )

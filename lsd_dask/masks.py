@@ -14,7 +14,7 @@ from .volumes import grid_of
 
 @dataclass(frozen=True)
 class MaskReader:
-    """Reads a mask at the resolution of another volume; outside of the mask's own box there is nothing (False).
+    """Reads a mask at the resolution of another volume; outside of its own box the mask is False.
 
     Attributes
     ----------
@@ -54,8 +54,8 @@ class MaskReader:
 def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
     """A mask array at the resolution of `grid`, boolean; lazy if the mask is.
 
-    A DataArray is placed by its coordinates; a bare array is taken to cover the same box, so that its voxels are
-    ``ceil(shape / mask shape)`` voxels wide.
+    A DataArray is placed by its coordinates; a bare array is taken to cover the same box, so that its voxels
+    are ``ceil(shape / mask shape)`` voxels wide.
 
     Raises
     ------
@@ -77,18 +77,21 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
                 f"the volume {grid.offset[axis]:g} to {grid.end[axis]:g} {grid.units}."
             )
         if not (len(index) == n and index[0] == 0):
-            array = array.take(index, axis=axis) if isinstance(array, np.ndarray) else da.take(array, index, axis)
+            array = (np if isinstance(array, np.ndarray) else da).take(array, index, axis)
     return array.astype(bool)
 
 
 def _covering(mask_shape: Sequence[int], grid: Grid) -> Grid:
     if len(mask_shape) != len(grid.shape):
-        raise ValueError(f"The mask has {len(mask_shape)} axes, expected {len(grid.shape)} ({', '.join(grid.dims)}).")
+        raise ValueError(
+            f"The mask has {len(mask_shape)} axes, expected {len(grid.shape)} ({', '.join(grid.dims)})."
+        )
     factors = [-(-n // m) for n, m in zip(grid.shape, mask_shape, strict=True)]
     if any((m - 1) * f >= n for n, m, f in zip(grid.shape, mask_shape, factors, strict=True)):
         raise ValueError(
-            f"A mask of shape {tuple(mask_shape)} does not fit a volume of shape {grid.shape}: expected each axis to "
-            "be the volume's divided by a whole number, rounded up. Pass a DataArray to place it by coordinates."
+            f"A mask of shape {tuple(mask_shape)} does not fit a volume of shape {grid.shape}: expected each "
+            "axis to be the volume's divided by a whole number, rounded up. Pass a DataArray to place it by "
+            "coordinates."
         )
     voxel_size = tuple(v * f for v, f in zip(grid.voxel_size, factors, strict=True))
     return Grid(grid.dims, tuple(mask_shape), voxel_size, grid.offset, grid.units)

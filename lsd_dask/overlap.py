@@ -1,9 +1,9 @@
 """Run a kernel over blocks with a halo, as a lazy dask array: the only place that knows halos.
 
 A block's halo is read, not shuffled: where a volume is stored, its block's task reads the haloed region from
-storage itself, so that a block costs one task. Any other dask array is gathered, whole chunks at a time, by the one
-task of each block that needs them. Both give the kernel the same voxels, and so the same answer, whether blocks are
-thicker or thinner than the halo.
+storage itself, so that a block costs one task. Any other dask array is gathered, whole chunks at a time, by
+the one task of each block that needs them. Both give the kernel the same voxels, and so the same answer,
+whether blocks are thicker or thinner than the halo.
 """
 
 import itertools
@@ -17,6 +17,7 @@ import dask.bag as db
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from .storage import StoredVolume
@@ -36,7 +37,7 @@ class Reader(Protocol):
 
     @property
     def origin(self) -> tuple[int, ...]:
-        """Index of the volume's first voxel in the stored array it was cropped from; zeros where it was not."""
+        """Index of the first voxel in the stored array this was cropped from; zeros where it was not."""
 
     def read(self, region: Region) -> np.ndarray:
         """The voxels of `region`, which lies inside the volume."""
@@ -75,11 +76,11 @@ def map_overlap(
     Parameters
     ----------
     kernel
-        Gets the block with its halo and an `OverlapBlock`; returns the result for the core. The halo is clipped
-        where the volume ends. Must be picklable for use on a cluster.
+        Gets the block with its halo and an `OverlapBlock`; returns the result for the core. The halo is
+        clipped where the volume ends. Must be picklable for use on a cluster.
     volume
-        NumPy array, dask array or DataArray, ``([channel,] z, y, x)`` or ``([channel,] y, x)``; a NumPy array is
-        one block.
+        NumPy array, dask array or DataArray, ``([channel,] z, y, x)`` or ``([channel,] y, x)``; a NumPy array
+        is one block.
     depth
         Voxels of context the kernel needs on each side: one for all axes or one for each spatial axis.
     dtype
@@ -127,8 +128,9 @@ def map_regions(
     depth: Depth,
     dtype: Any,
     channels: int | None = None,
+    shared: Delayed | None = None,
 ) -> Any:
-    """Run ``function(region, *readers)`` for each block of the first volume; the function reads what it needs.
+    """Run ``function(region, *readers)`` for each block of the first volume; it reads what it needs.
 
     Parameters
     ----------
@@ -139,16 +141,19 @@ def map_regions(
     channel_axes
         Whether the first axis of each volume is a channel axis.
     depth
-        How far beyond its region the function may read in volumes that are not stored: a stored volume can be read
-        anywhere.
+        How far beyond its region the function may read in volumes that are not stored: a stored volume can be
+        read anywhere.
     dtype, channels
         As for `map_overlap`.
+    shared
+        Something that every block needs, such as a table, given to the function after the region. It is one
+        key of the graph, not a part of every task. Not for NumPy arrays.
     """
     first = volumes[0]
     if all(isinstance(v, np.ndarray) for v in volumes):
         readers = readers_of(volumes, channel_axes)
         return function(tuple(slice(0, n) for n in readers[0].shape), *readers)
-    array = _map_dask(function, volumes, channel_axes, depth, np.dtype(dtype), channels)
+    array = _map_dask(function, volumes, channel_axes, depth, np.dtype(dtype), channels, shared)
     if not isinstance(first, xr.DataArray):
         return array
     axes = [str(d) for d in first.dims[int(channel_axes[0]) :]]
@@ -256,8 +261,8 @@ class ArrayReader:
         local = tuple(slice(s.start - o, s.stop - o) for s, o in zip(region, self.start, strict=True))
         if any(s.start < 0 or s.stop > n for s, n in zip(local, self.held, strict=True)):
             raise OutOfReachError(
-                f"A block needs the voxels {_box(region)}, more context than this dask array was asked to give. "
-                "Store the volume first (save_volume, then open_volume), or pass a larger context."
+                f"A block needs the voxels {_box(region)}, more context than this dask array was asked to "
+                "give. Store the volume first (save_volume, then open_volume), or pass a larger context."
             )
         return self.array[(..., *local)]
 
@@ -265,7 +270,10 @@ class ArrayReader:
 def bag_regions(
     function: Callable[..., Any], volumes: Sequence[Volume], channel_axes: Sequence[bool], *, depth: Depth
 ) -> db.Bag:
-    """Like `map_regions` for results that are not arrays: a dask bag with one partition, and one element, a block."""
+    """Like `map_regions` for results that are not arrays: a dask bag with one element a block.
+
+    Each block is a partition of its own.
+    """
     first = _spatial_chunks(volumes[0], channel_axes[0])
     name = f"{getattr(function, 'name', 'bag-regions')}-" + tokenize(function, volumes, depth)
     tasks, gathered = _tasks(function, volumes, channel_axes, depth)
@@ -281,41 +289,50 @@ def _map_dask(
     depth: Depth,
     dtype: np.dtype,
     channels: int | None,
+    shared: Delayed | None,
 ) -> da.Array:
     first = _spatial_chunks(volumes[0], channel_axes[0])
     name = f"{getattr(function, 'name', 'map-regions')}-" + tokenize(
-        function, volumes, depth, dtype, channels
+        function, volumes, depth, dtype, channels, shared
     )
     lead: tuple[int, ...] = () if channels is None else (0,)
-    tasks, gathered = _tasks(function, volumes, channel_axes, depth)
+    tasks, gathered = _tasks(function, volumes, channel_axes, depth, shared)
     graph = {(name, *lead, *index): task for index, task in tasks}
     layer = HighLevelGraph.from_collections(name, graph, dependencies=gathered)
     return da.Array(layer, name, chunks=first if channels is None else ((channels,), *first), dtype=dtype)
 
 
 def _tasks(
-    function: Callable[..., Any], volumes: Sequence[Volume], channel_axes: Sequence[bool], depth: Depth
-) -> tuple[Iterator[tuple[tuple[int, ...], tuple[Any, ...]]], list[da.Array]]:
-    """One task a block, with the block's index, and the dask arrays that the tasks gather from."""
+    function: Callable[..., Any],
+    volumes: Sequence[Volume],
+    channel_axes: Sequence[bool],
+    depth: Depth,
+    shared: Delayed | None = None,
+) -> tuple[Iterator[tuple[tuple[int, ...], tuple[Any, ...]]], list[da.Array | Delayed]]:
+    """One task a block, with the block's index, and the collections that the tasks depend on."""
     chunks = _spatial_chunks(volumes[0], channel_axes[0])
     shape = tuple(sum(c) for c in chunks)
     inputs = [_input(v, axis, chunks) for v, axis in zip(volumes, channel_axes, strict=True)]
-    gathered = [i for i in inputs if isinstance(i, da.Array)]
+    needed: list[da.Array | Delayed] = [i for i in inputs if isinstance(i, da.Array)]
+    constants: tuple[str, ...] = ()
+    if shared is not None:
+        needed.append(shared)
+        constants = (shared.key,)
 
     def tasks() -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
         for index, region in blocks_of(chunks):
             readers = [i if isinstance(i, StoredReader) else _gather(i, region, depth, shape) for i in inputs]
-            yield index, (_run, function, region, *readers)
+            yield index, (_run, function, region, *constants, *readers)
 
-    return tasks(), gathered
+    return tasks(), needed
 
 
 def _listed(element: Any) -> list[Any]:
     return [element]
 
 
-def _run(function: Callable[..., Any], region: Region, *readers: Reader) -> Any:
-    return function(region, *readers)
+def _run(function: Callable[..., Any], region: Region, *rest: Any) -> Any:
+    return function(region, *rest)
 
 
 def _spatial_chunks(volume: Volume, channel_axis: bool) -> tuple[tuple[int, ...], ...]:

@@ -1,7 +1,7 @@
 """Affinities as unsigned integers, so that sums are exact in any order.
 
-uint8 affinities are taken as they are, 255 for 1. Floating-point ones become uint16, ``floor(65536 a)`` capped at 65535, so that
-their upper eight bits are waterz' histogram bin, ``min(int(256 a), 255)``.
+uint8 affinities are taken as they are, 255 for 1. Floating-point ones become uint16, ``floor(65536 a)``
+capped at 65535, so that their upper eight bits are waterz' histogram bin, ``min(int(256 a), 255)``.
 """
 
 from typing import Any, NamedTuple

@@ -1,16 +1,16 @@
 """The region adjacency graph of a volume: what fragments there are, which touch, and with what affinities.
 
-Each block counts its own voxels and faces; a face belongs to exactly one block, so the blocks' tables add up to the
-exact graph of the whole volume, in any order and for any block grid. Scores come later: sums do not depend on order,
-scores would.
+Each block counts its own voxels and faces; a face belongs to exactly one block, so the blocks' tables add up
+to the exact graph of the whole volume, in any order and for any block grid. Scores come later: sums do not
+depend on order, scores would.
 
-The counting follows waterz [1]_: affinity d at voxel p joins p and its neighbour along offset d, pairs with the background (id 0)
-are dropped, and an affinity a falls into bin ``min(int(256 a), 255)``.
+The counting follows waterz [1]_: affinity d at voxel p joins p and its neighbour along offset d, pairs with
+the background (id 0) are dropped, and an affinity a falls into bin ``min(int(256 a), 255)``.
 
 References
 ----------
-.. [1] J. Funke et al., "Large scale image segmentation with structured loss based deep learning for connectome
-   reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
+.. [1] J. Funke et al., "Large scale image segmentation with structured loss based deep learning for
+   connectome reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class RegionGraph:
     grid
         Where the volume's voxels lie in the world. Indices in `nodes` count from the volume's first voxel.
     scale
-        The integer that stands for affinity 1 in the tables: 255 for uint8 affinities, 65535 for floating point.
+        The integer that stands for affinity 1 in the tables: 255 for uint8, 65535 for floating point.
     """
 
     nodes: NodeTable
@@ -68,7 +68,7 @@ class RegionGraph:
         return self.edges.sums / (self.edges.counts * float(self.scale))
 
     def select(self, region: Region) -> "RegionGraph":
-        """The part of the graph that a region touches: fragments whose bounding box meets it, and their edges.
+        """The part of the graph that a region touches: fragments whose bounding box meets it, their edges.
 
         Parameters
         ----------
@@ -88,13 +88,14 @@ class RegionGraph:
         Parameters
         ----------
         merge_scores
-            Score at which the ends of each edge became one (`MergeTree.merge_scores`), NaN where they never did.
+            Score at which the ends of each edge became one (`MergeTree.merge_scores`), NaN for never.
 
         Returns
         -------
         networkx.Graph
-            Nodes are fragment ids with ``size``, ``center_z``, ``center_y``, ``center_x`` (world units); edges have
-            ``count``, ``mean_affinity``, ``max_affinity`` and, if given, ``merge_score`` (None for NaN).
+            Nodes are fragment ids with ``size``, ``center_z``, ``center_y``, ``center_x`` (world units);
+            edges have ``count``, ``mean_affinity``, ``max_affinity`` and, if given, ``merge_score`` (None
+            for NaN).
         """
         graph = nx.Graph()
         names = [f"center_{axis}" for axis in self.grid.dims]
@@ -162,13 +163,14 @@ class CountRegion:
             values = np.zeros((0, *core.shape), quantisation_of(np.uint8).dtype)
             offsets = np.zeros((0, 3), np.int64)
             return GraphTables(
-                NodeTable.of_block(core, values, origin), EdgeTable.of_block(values, labels, start, offsets, 0)
+                NodeTable.of_block(core, values, origin),
+                EdgeTable.of_block(values, labels, start, offsets, 0),
             )
         read = affinities.read(region)
         if len(read) != len(self.neighborhood):
             raise ValueError(
-                f"Affinities with {len(read)} channels were found, expected {len(self.neighborhood)}: one for each "
-                f"offset of the neighborhood {list(self.neighborhood)}."
+                f"Affinities with {len(read)} channels were found, expected {len(self.neighborhood)}: one "
+                f"for each offset of the neighborhood {list(self.neighborhood)}."
             )
         shift = quantisation_of(read.dtype).shift
         values = quantise(read).reshape((len(read), *core.shape))
@@ -191,15 +193,15 @@ def build_region_graph(
     fragments
         ``(z, y, x)`` or ``(y, x)``, unsigned integers, 0 is background.
     neighborhood
-        Offset, in voxels, that each channel joins; by default the direct lower neighbours, ``[[-1, 0, 0], [0, -1, 0],
-        [0, 0, -1]]`` (2-D: ``[[-1, 0], [0, -1]]``). Affinities of longer range add to the edges of fragments that
-        touch, and make no edges between others.
+        Offset, in voxels, that each channel joins; by default the direct lower neighbours,
+        ``[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]`` (2-D: ``[[-1, 0], [0, -1]]``). Affinities of longer range
+        add to the edges of fragments that touch, and make no edges between others.
 
     Returns
     -------
     RegionGraph
-        Computed, also for lazy input: each block is counted in one task, and the tables are added up as a tree. A
-        `distributed.Client` is used where one is active.
+        Computed, also for lazy input: each block is counted in one task, and the tables are added up as a
+        tree. A `distributed.Client` is used where one is active.
 
     Raises
     ------
@@ -231,8 +233,18 @@ def build_region_graph(
 def region_graph_bag(
     affinities: Volume, fragments: Volume, neighborhood: Sequence[Sequence[int]] | None = None
 ) -> db.Bag:
-    """The tables of the blocks of a volume (`GraphTables`, one an element) as a dask bag: the lazy half of
-    `build_region_graph`, whose parameters it shares. The chunks of the fragments are the blocks."""
+    """The tables of the blocks of a volume as a dask bag: the lazy half of `build_region_graph`.
+
+    Parameters
+    ----------
+    affinities, fragments, neighborhood
+        As for `build_region_graph`. The chunks of the fragments are the blocks.
+
+    Returns
+    -------
+    dask.bag.Bag
+        One `GraphTables` a block, each in a partition of its own.
+    """
     offsets = check_graph_input(affinities, fragments, neighborhood)
     count = CountRegion(offsets)
     depth = count.depth[3 - fragments.ndim :]
@@ -268,15 +280,15 @@ def check_graph_input(
     quantisation_of(affinities.dtype)
     if affinities.ndim != ndim + 1 or affinities.shape[1:] != fragments.shape:
         raise ValueError(
-            f"Affinities of shape {affinities.shape} and fragments of shape {fragments.shape} do not match: expected "
-            f"affinities of shape (channels, {', '.join(map(str, fragments.shape))})."
+            f"Affinities of shape {affinities.shape} and fragments of shape {fragments.shape} do not match: "
+            f"expected affinities of shape (channels, {', '.join(map(str, fragments.shape))})."
         )
     if isinstance(affinities, xr.DataArray) and isinstance(fragments, xr.DataArray):
         first, second = grid_of(affinities), grid_of(fragments)
         if (first.voxel_size, first.offset) != (second.voxel_size, second.offset):
             raise ValueError(
-                f"Affinities (voxel size {first.voxel_size}, offset {first.offset}) and fragments (voxel size "
-                f"{second.voxel_size}, offset {second.offset}) do not lie in the same place."
+                f"Affinities (voxel size {first.voxel_size}, offset {first.offset}) and fragments (voxel "
+                f"size {second.voxel_size}, offset {second.offset}) do not lie in the same place."
             )
     return check_neighborhood(neighborhood, affinities.shape[0], ndim)
 
@@ -288,15 +300,15 @@ def check_neighborhood(
     if neighborhood is None:
         if channels != ndim:
             raise ValueError(
-                f"Affinities have {channels} channels, expected {ndim} for the direct neighbours in {ndim}-D: pass the "
-                "neighborhood, one offset a channel."
+                f"Affinities have {channels} channels, expected {ndim} for the direct neighbours in "
+                f"{ndim}-D: pass the neighborhood, one offset a channel."
             )
-        neighborhood = -np.eye(ndim, dtype=int)
+        neighborhood = (-np.eye(ndim, dtype=int)).tolist()
     offsets = np.asarray(neighborhood)
     if offsets.shape != (channels, ndim) or offsets.dtype.kind not in "ui" or not offsets.any(axis=1).all():
         raise ValueError(
-            f"Found the neighborhood {offsets.tolist()}, expected one offset of {ndim} whole numbers, not all 0, for each "
-            f"of {channels} channels."
+            f"Found the neighborhood {offsets.tolist()}, expected one offset of {ndim} whole numbers, not "
+            f"all 0, for each of {channels} channels."
         )
     lifted = np.pad(offsets, ((0, 0), (3 - ndim, 0)))
     return tuple((int(z), int(y), int(x)) for z, y, x in lifted)

@@ -1,4 +1,4 @@
-"""Tables of a region adjacency graph: sums that add up to the same graph in whatever order blocks are counted."""
+"""Tables of a region adjacency graph: sums of blocks, which add up to the same graph in any order."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,11 +68,11 @@ class NodeTable:
         ids, sizes, sums, begins, ends, affinities = map(
             np.concatenate, zip(*(t._columns() for t in tables), strict=True)
         )
-        order = np.argsort(ids, kind="stable")
-        ids = ids[order]
-        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else order
         if not len(ids):
             return tables[0]
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
         return cls(
             ids[starts],
             np.add.reduceat(sizes[order], starts),
@@ -127,7 +127,8 @@ class EdgeTable:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         groups = np.arange(len(rows) + 1)
         histograms = kernels.add_histograms(rows, groups, self.starts, self.bins, self.bin_counts)
-        return EdgeTable(*(column[rows] for column in self._columns()), *histograms)
+        u, v, counts, contacts, sums, maxima = (column[rows] for column in self._columns())
+        return EdgeTable(u, v, counts, contacts, sums, maxima, *histograms)
 
     def _columns(self) -> tuple[np.ndarray, ...]:
         return (self.u, self.v, self.counts, self.contacts, self.sums, self.maxima)
@@ -156,11 +157,13 @@ class EdgeTable:
         shift
             ``value >> shift`` is the histogram bin.
         """
-        pairs, columns, starts, bins, counts = kernels.count_faces(
+        pairs, columns, starts, bins, bin_counts = kernels.count_faces(
             affinities, fragments, np.asarray(start, np.int64), np.asarray(neighborhood, np.int64), shift
         )
-        table = cls(pairs[:, 0], pairs[:, 1], *columns.T, starts, bins, counts)
-        return table.take(np.lexsort((table.v, table.u)))
+        u, v = pairs.T
+        counts, contacts, sums, maxima = columns.T
+        table = cls(u, v, counts, contacts, sums, maxima, starts, bins, bin_counts)
+        return table.take(np.lexsort((v, u)))
 
     @classmethod
     def joined(cls, tables: Sequence["EdgeTable"]) -> "EdgeTable":
@@ -189,7 +192,9 @@ class EdgeTable:
         return cls(
             u[starts],
             v[starts],
-            *(np.add.reduceat(column[order], starts) for column in (counts, contacts, sums)),
+            np.add.reduceat(counts[order], starts),
+            np.add.reduceat(contacts[order], starts),
+            np.add.reduceat(sums[order], starts),
             np.maximum.reduceat(maxima[order], starts),
             *histograms,
         )

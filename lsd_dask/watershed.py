@@ -1,11 +1,17 @@
 """Watershed of affinities by local rules: the fragments of one region of a volume.
 
-Each voxel points up the steepest slope of a height that is itself local, and the trees of that forest are the fragments.
-A fragment's id is the address of its root (`lsd_dask.ids`). So a region gets the same ids whether it is
-computed alone or as part of the whole volume, provided that every chain of pointers that begins in the region ends in
-what was read: where one does not, the region is read again with more around it.
+Each voxel points up the steepest slope of a height that is itself local, and the trees of that forest are the
+fragments. A fragment's id is the address of its root (`lsd_dask.ids`). So a region gets the same ids whether
+it is computed alone or as part of the whole volume, provided that every chain of pointers that begins in the
+region ends in what was read: where one does not, the region is read again with more around it.
 
-`seeded_region` is the seeded watershed of the reference system instead, which depends on the context it is given.
+`method="seeded"` is the seeded watershed of the reference system [1]_ instead, which depends on the context
+it is given.
+
+References
+----------
+.. [1] A. Sheridan et al., "Local shape descriptors for neuron segmentation", Nature Methods 20, 2023.
+   https://github.com/funkelab/lsd
 """
 
 import math
@@ -25,12 +31,12 @@ from .quantisation import quantisation_of, quantise
 type Method = Literal["steepest_ascent", "seeded"]
 type Height = Literal["both", "distance", "affinity"]
 
-#: Weight of (distance, affinity) in the height. Distances are in voxels, affinities in [0, 1]. Chosen by measurement:
-#: see docs/quality.md.
+#: Weight of (distance, affinity) in the height. Distances are in voxels, affinities in [0, 1]. Chosen by
+#: measurement: see docs/quality.md.
 HEIGHTS: dict[str, tuple[float, float]] = {"both": (1, 6), "distance": (1, 0), "affinity": (0, 1)}
 
-#: Boundary distances, in voxels, are cut off here: what lies deeper inside is as high as this, and what lies deeper
-#: outside is background.
+#: Boundary distances, in voxels, are cut off here: what lies deeper inside is as high as this, and what lies
+#: deeper outside is background.
 CAP = 8.0
 
 #: Context, in voxels, that is read at first for chains that leave a region.
@@ -54,8 +60,8 @@ class Rules:
     min_seed_distance
         Of "seeded": size, in voxels, of the window in which a seed is the maximum.
     context
-        Voxels, along each axis, to read around a region. For "seeded" they decide the result; for "steepest_ascent" they are
-        only a first guess. None for the default.
+        Voxels, along each axis, to read around a region. For "seeded" they decide the result; for
+        "steepest_ascent" they are only a first guess. None for the default.
     voxel_size
         Relative size of a voxel along each axis; ones for distances in voxels.
     replace_sections
@@ -83,7 +89,9 @@ class Rules:
         if self.method == "seeded":
             wanted = self.context or (32,) * len(local)
         else:
-            wanted = tuple(h + m for h, m in zip(local, self.context or (FIRST_MARGIN,) * len(local), strict=True))
+            wanted = tuple(
+                h + m for h, m in zip(local, self.context or (FIRST_MARGIN,) * len(local), strict=True)
+            )
         return tuple(0 if self.in_xy and axis < len(local) - 2 else w for axis, w in enumerate(wanted))
 
     @property
@@ -111,8 +119,8 @@ def watershed_region(region: Region, affinities: Reader, mask: Reader | None, ru
     region
         The region, in voxels.
     affinities
-        Reader of the affinities to the direct lower neighbours along z, y, x (or y, x), uint8 or floating point in [0, 1]; more
-        channels are ignored.
+        Reader of the affinities to the direct lower neighbours along z, y, x (or y, x), uint8 or floating
+        point in [0, 1]; more channels are ignored.
     mask
         Reader of a mask of the same shape, or None.
     rules
@@ -121,8 +129,8 @@ def watershed_region(region: Region, affinities: Reader, mask: Reader | None, ru
     Returns
     -------
     fragments
-        uint64, of the region's shape; 0 is background: outside the mask, in a replaced section, or farther than `CAP`
-        voxels outside of any cell.
+        uint64, of the region's shape; 0 is background: outside the mask, in a replaced section, or farther
+        than `CAP` voxels outside of any cell.
 
     Raises
     ------
@@ -157,13 +165,14 @@ def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, ru
 def _read(
     region: Region, affinities: Reader, mask: Reader | None, rules: Rules
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Affinities of the axes that count, as integers, 0 where masked, ``(c, z, y, x)``; and where they count."""
+    """Affinities of the axes that count as integers, 0 where masked, ``(c, z, y, x)``; and what is kept."""
     values = affinities.read(region)
     ndim = len(region)
     if values.ndim != ndim + 1 or len(values) < ndim:
         raise ValueError(
-            f"Affinities of shape {values.shape} were found, expected a channel axis of at least {ndim} channels "
-            f"(direct neighbours along {'z, y, x' if ndim == 3 else 'y, x'}) before {ndim} spatial axes."
+            f"Affinities of shape {values.shape} were found, expected a channel axis of at least {ndim} "
+            f"channels (direct neighbours along {'z, y, x' if ndim == 3 else 'y, x'}) before {ndim} spatial "
+            "axes."
         )
     values = quantise(values[ndim - 2 : ndim] if rules.in_xy and ndim == 3 else values[:ndim])
     keep = np.ones(values.shape[1:], bool)
@@ -206,7 +215,7 @@ def _taps(rules: Rules) -> np.ndarray:
 
 
 def _slopes(rules: Rules) -> np.ndarray:
-    """One over the distance to each of the 26 neighbours, 0 for those in other sections where sections count alone."""
+    """One over the distance to each of 26 neighbours; 0 for other sections where each counts by itself."""
     steps = np.indices((3, 3, 3)) - 1
     sizes = _lift(list(rules.voxel_size), 1.0)
     distance = np.sqrt(((steps * sizes[:, None, None, None]) ** 2).sum(axis=0))

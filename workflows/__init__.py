@@ -1,0 +1,49 @@
+"""The steps from affinities to a scored segmentation: one module and one function a step, and `segment` for all.
+
+Each takes its options as keywords, as a dict, or as the path of a JSON or YAML file, runs block by block on a dask
+cluster, can be run again after it was interrupted, and returns what it wrote.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "agglomerate",
+    "evaluate_volumes",
+    "extract_fragments",
+    "extract_segmentation",
+    "find_segments",
+    "segment",
+]
+
+if TYPE_CHECKING:
+    from .agglomerate import agglomerate
+    from .evaluate_volumes import evaluate_volumes
+    from .extract_fragments import extract_fragments
+    from .extract_segmentation import extract_segmentation
+    from .find_segments import find_segments
+    from .segment import segment
+
+
+class _Steps(ModuleType):
+    """Makes importing a step's module bind the step's function, which has the same name, not the module."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, getattr(value, name) if name in __all__ else value)
+
+
+sys.modules[__name__].__class__ = _Steps
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that a command line that only prints its help does not wait for numba.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module(f".{name}", __name__)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Agglomeration level by level: contract all edges of a level at once, add the tables of parallel edges, go on.
+"""Agglomeration level by level: contract all edges of a level, add the tables of parallel edges, go on.
 
 Nodes are 0 ... n - 1. The smaller side of a contraction (by edges) is moved into the larger, so an edge is
 touched a logarithmic number of times however many nodes its ends absorb.
@@ -45,13 +45,13 @@ def contract(
     Returns
     -------
     parents, levels
-        ``(node_count,)`` int64: at level ``levels[i]`` the component whose smallest node is i joined the one whose
-        smallest node is ``parents[i]``; levels are `LEVELS` (and parents are i) for what stayed a root.
+        ``(node_count,)`` int64: at level ``levels[i]`` the component whose smallest node is i joined the one
+        whose smallest node is ``parents[i]``; levels are `LEVELS` (and parents are i) for what stayed a root.
 
     Examples
     --------
-    A path 0 - 1 - 2 with affinity bins 200 and 100: 1 joins 0 at level 55, then 2 joins them at level 155, so parents are
-    [0, 0, 0] and levels [256, 55, 155].
+    A path 0 - 1 - 2 with affinity bins 200 and 100: 1 joins 0 at level 55, then 2 joins them at level 155, so
+    parents are [0, 0, 0] and levels [256, 55, 155].
     """
     edge_count = len(ends)
     u = ends[:, 0].copy()
@@ -213,12 +213,12 @@ def _level(
 ) -> int:
     """Level of an edge: 0 is the best score, ``(level + 0.5) / 256`` the score.
 
-    For a quantile, 255 - its bin: a histogram {10: 1, 200: 3} has the median (pivot 4 * 50 // 100 + 1 = 3) in bin 200,
-    level 55. For the mean, 256 * (1 - mean) rounded down.
+    For a quantile, 255 - its bin: a histogram {10: 1, 200: 3} has the median (pivot 4 * 50 // 100 + 1 = 3) in
+    bin 200, level 55. For the mean, 256 * (1 - mean) rounded down.
     """
     if quantile == MEAN:
         whole = count * scale
-        return min(LEVELS - 1, (LEVELS * (whole - total)) // whole)
+        return min(LEVELS - 1, LEVELS * (whole - total) // whole)
     n = 0
     for k in range(begin, end):
         n += counts[k]
@@ -227,7 +227,7 @@ def _level(
     for k in range(begin, end):
         seen += counts[k]
         if seen >= pivot:
-            return LEVELS - 1 - np.int64(bins[k])
+            return LEVELS - 1 - int(bins[k])
     return LEVELS - 1
 
 
@@ -235,8 +235,11 @@ def _level(
 def _add(
     bins: np.ndarray, counts: np.ndarray, begin: int, end: int, begin_2: int, end_2: int, used: int
 ) -> tuple[int, int, int]:
-    """Write the sum of two sparse histograms behind the last used entry of the pool; returns its begin, end, and the new
-    last used entry. For example {5: 1} and {5: 2, 7: 1} make {5: 3, 7: 1}."""
+    """Write the sum of two sparse histograms behind the last used entry of the pool.
+
+    Returns its begin, its end, and the new end of what is used. For example {5: 1} and {5: 2, 7: 1} make
+    {5: 3, 7: 1}.
+    """
     out = used
     i = begin
     j = begin_2
@@ -269,16 +272,19 @@ def _compact(
     twin: int,
     e: int,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """A new pool with the histograms of the living edges, and of `twin` and `e`, at its start, and room for as much again."""
+    """A new pool: the histograms of the living edges, and of `twin` and `e`, and room for as much again.
+
+    For example edges with histograms {5: 1}, {7: 2}, {9: 1}, the second of them dead, leave bins [5, 9].
+    """
     used = 0
     for i in range(begins.size):
-        if alive[i] or i == twin or i == e:
+        if alive[i] or i in (twin, e):
             used += stops[i] - begins[i]
     new_bins = np.empty(2 * used + need, bins.dtype)
     new_counts = np.empty(2 * used + need, counts.dtype)
     out = 0
     for i in range(begins.size):
-        if alive[i] or i == twin or i == e:
+        if alive[i] or i in (twin, e):
             begin = out
             for k in range(begins[i], stops[i]):
                 new_bins[out] = bins[k]
@@ -323,8 +329,8 @@ def _fill_slots(
 def _find_slot(slots: np.ndarray, mask: np.uint64, u: np.ndarray, v: np.ndarray, a: int, b: int) -> np.uint64:
     """Slot of the edge between a and b, or the free slot where it belongs.
 
-    An edge that was moved to other ends, or is dead, leaves its old slot behind: it stays a stepping stone, and
-    matches nothing that is asked for, since its ends now are others, or no node any more.
+    An edge that was moved to other ends, or is dead, leaves its old slot behind: it stays a stepping stone,
+    and matches nothing that is asked for, since its ends now are others, or no node any more.
     """
     low = np.uint64(min(a, b))
     high = np.uint64(max(a, b))
@@ -363,8 +369,8 @@ def _grown(a: np.ndarray) -> np.ndarray:
 def cut(parents: np.ndarray, levels: np.ndarray, order: np.ndarray, level: int) -> np.ndarray:
     """Root of every node when merges up to and including `level` are made.
 
-    `order` lists the nodes by falling level. For example parents [0, 0, 0], levels [256, 55, 155] cut at 100 give
-    [0, 0, 2].
+    `order` lists the nodes by falling level. For example parents [0, 0, 0], levels [256, 55, 155] cut at 100
+    give [0, 0, 2].
     """
     roots = np.empty_like(parents)
     for i in order:

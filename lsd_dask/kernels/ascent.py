@@ -1,4 +1,4 @@
-"""Steepest ascent: each voxel points up its steepest slope, and the trees of that forest are the fragments."""
+"""Steepest ascent: each voxel points up its steepest slope; the trees of that forest are the fragments."""
 
 import numpy as np
 
@@ -43,9 +43,9 @@ def ascend(
 
     Notes
     -----
-    Where the highest neighbours are as high as the voxel itself, it points to the one that comes first in a strict
-    order: by distance to the nearest centre of a fixed lattice, then by place in the volume. So plateaus are
-    divided among lattice cells, chains on them are short, and no chain is a circle.
+    Where the highest neighbours are as high as the voxel itself, it points to the one that comes first in a
+    strict order: by distance to the nearest centre of a fixed lattice, then by place in the volume. So
+    plateaus are divided among lattice cells, chains on them are short, and no chain is a circle.
 
     Heights [1, 2, 5, 4] give pointers [1, 2, 2, 2].
     """
@@ -90,11 +90,14 @@ def _first_of_equals(
     origin: np.ndarray,
     slopes: np.ndarray,
 ) -> int:
-    """Of the neighbours up the same slope - and the voxel itself, if that is level - the first in the strict order."""
+    """Of the neighbours up the same slope, and the voxel itself if that is level, the first in the order.
+
+    For example, on a plateau with the lattice centre to its right, every voxel but the last points right.
+    """
     depth, rows, width = height.shape
     here = height[z, y, x]
-    first = np.int64(-1)
-    nearest = np.int64(0)
+    first = -1
+    nearest = 0
     for nz in range(max(z - 1, 0), min(z + 2, depth)):
         for ny in range(max(y - 1, 0), min(y + 2, rows)):
             for nx in range(max(x - 1, 0), min(x + 2, width)):
@@ -175,9 +178,7 @@ def root_addresses(
 
 
 @kernel
-def escapes(
-    pointers: np.ndarray, keep: np.ndarray, begin: np.ndarray, end: np.ndarray
-) -> bool:
+def escapes(pointers: np.ndarray, keep: np.ndarray, begin: np.ndarray, end: np.ndarray) -> bool:
     """Whether the chain of any kept voxel in a box leaves the known part."""
     _, rows, width = keep.shape
     for z in range(begin[0], end[0]):

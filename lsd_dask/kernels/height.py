@@ -14,8 +14,9 @@ from .compiling import device, kernel
 def interior(affinities: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Sum of the affinities of each voxel to both of its neighbours along some axes, as float32.
 
-    `affinities` is ``(c, z, y, x)``, channel k to the lower neighbour along axis ``axes[k]``. The last voxel of a line has
-    no upper neighbour and counts its lower affinity twice. For example x-affinities [0, 9, 5] give [9, 14, 10].
+    `affinities` is ``(c, z, y, x)``, channel k to the lower neighbour along axis ``axes[k]``. The last voxel
+    of a line has no upper neighbour and counts its lower affinity twice. For example x-affinities [0, 9, 5]
+    give [9, 14, 10].
     """
     channels, depth, height, width = affinities.shape
     total = np.zeros((depth, height, width), np.float32)
@@ -40,9 +41,9 @@ def interior(affinities: np.ndarray, axes: np.ndarray) -> np.ndarray:
 def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.ndarray:
     """Distance of each voxel to the nearest one of the other kind, negative outside, at most `cap`; float32.
 
-    `inside` is boolean ``(z, y, x)``, `weights` the size of a voxel along each axis (0: not along this axis). A search in
-    windows that ends where it cannot win any more: exact, and cheap since boundaries are near. For example
-    [T, T, T, F] with weight 1 and cap 2 gives [2, 2, 1, -1].
+    `inside` is boolean ``(z, y, x)``, `weights` the size of a voxel along each axis (0: not along this axis).
+    A search in windows that ends where it cannot win any more: exact, and cheap since boundaries are near.
+    For example [T, T, T, F] with weight 1 and cap 2 gives [2, 2, 1, -1].
     """
     depth, height, width = inside.shape
     limit = np.float32(cap) * np.float32(cap)
@@ -114,7 +115,10 @@ def _along_row(inside: np.ndarray, square: np.float32, limit: np.float32, out: n
 def _improve(
     best: np.ndarray, kind: np.ndarray, other_kind: np.ndarray, other: np.ndarray, reach: np.float32
 ) -> None:
-    """Take, for each voxel of a row, the squared distance by way of another row `reach` away, where it is smaller."""
+    """Take, where it is smaller, the squared distance by way of another row, itself `reach` (squared) away.
+
+    For example best [9, 9], kinds [T, T] and [F, T], other [4, 4], reach 1 give [1, 5].
+    """
     for x in range(best.size):
         candidate = reach if kind[x] != other_kind[x] else reach + other[x]
         best[x] = min(best[x], candidate)
@@ -124,8 +128,8 @@ def _improve(
 def smooth(height: np.ndarray, taps: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Convolve with symmetric taps along some axes, repeating the outermost voxels; float32.
 
-    `taps` are the centre tap and those of one side. Taps are added in a fixed order. For example [0, 4, 0] with taps
-    [0.5, 0.25] along x gives [1, 2, 1].
+    `taps` are the centre tap and those of one side. Taps are added in a fixed order. For example [0, 4, 0]
+    with taps [0.5, 0.25] along x gives [1, 2, 1].
     """
     source = height
     for axis in axes:

@@ -16,10 +16,10 @@ def count_nodes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Size, position and affinity of every fragment in a block.
 
-    `fragments` is ``(z, y, x)`` uint64, `affinities` ``(c, z, y, x)`` unsigned integers over the same voxels (only the
-    channels that count), `origin` the index of the first voxel in the volume. Returns ids ``(n,)``, in order of
-    appearance, and int64 columns ``(n, 11)``: size; sums of z, y, x; minima of z, y, x; maxima + 1 of z, y, x; sum of
-    the affinities.
+    `fragments` is ``(z, y, x)`` uint64, `affinities` ``(c, z, y, x)`` unsigned integers over the same voxels
+    (only the channels that count), `origin` the index of the first voxel in the volume. Returns ids ``(n,)``,
+    in order of appearance, and int64 columns ``(n, 11)``: size; sums of z, y, x; minima of z, y, x; maxima
+    of z, y, x, plus 1; sum of the affinities.
 
     For example one fragment 7 at voxels (0, 0, 0) and (0, 0, 1) with affinities 3 and 4 gives ids [7] and
     [[2, 0, 0, 1, 0, 0, 0, 1, 1, 2, 7]].
@@ -86,17 +86,17 @@ def count_nodes(
 @kernel
 def count_faces(
     affinities: np.ndarray, fragments: np.ndarray, start: np.ndarray, neighborhood: np.ndarray, shift: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every pair of touching fragments in a block, with statistics of the affinities between them.
 
-    `affinities` is ``(c, z, y, x)`` unsigned integers of the block's own voxels, `fragments` ``(z, y, x)`` uint64 with a
-    halo, the block's first voxel at `start`; channel c joins p and p + neighborhood[c]; a value's bin is
-    ``value >> shift``. Returns, in order of appearance: pairs ``(n, 2)`` with the smaller id first; int64 columns
-    ``(n, 4)``: affinities counted, those of direct neighbours among them, sum, maximum; and the histograms in
-    compressed rows: row starts ``(n + 1,)``, bins, counts.
+    `affinities` is ``(c, z, y, x)`` unsigned integers of the block's own voxels, `fragments` ``(z, y, x)``
+    uint64 with a halo, the block's first voxel at `start`; channel c joins p and p + neighborhood[c]; a
+    value's bin is ``value >> shift``. Returns, in order of appearance: pairs ``(n, 2)`` with the smaller id
+    first; int64 columns ``(n, 4)``: affinities counted, those of direct neighbours among them, sum, maximum;
+    and the histograms in compressed rows: row starts ``(n + 1,)``, bins, counts.
 
-    For example fragments [[[1, 2, 2]]] and x-affinities [9, 5, 8] (shift 0) give pairs [[1, 2]], columns [[1, 1, 5, 5]],
-    and the histogram {5: 1}.
+    For example fragments [[[1, 2, 2]]] and x-affinities [9, 5, 8] (shift 0) give pairs [[1, 2]], columns
+    [[1, 1, 5, 5]], and the histogram {5: 1}.
     """
     channels, depth, height, width = affinities.shape
     slots, mask = _new_slots(1 << 12)
@@ -217,15 +217,18 @@ def _flush(dense: np.ndarray, bins: np.ndarray, counts: np.ndarray, used: int) -
 def add_histograms(
     rows: np.ndarray, groups: np.ndarray, starts: np.ndarray, bins: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Add the histograms of the rows of each group: ``rows[groups[g]:groups[g + 1]]`` make row g of the result.
+    """Add the histograms of groups of rows: ``rows[groups[g]:groups[g + 1]]`` make row g of the result.
 
-    For example rows [0, 1], groups [0, 2], starts [0, 1, 2], bins [5, 5], counts [1, 2] give starts [0, 1], bins [5],
-    counts [3].
+    For example rows [0, 1], groups [0, 2], starts [0, 1, 2], bins [5, 5], counts [1, 2] give starts [0, 1],
+    bins [5], counts [3].
     """
     n = groups.size - 1
+    room = 0
+    for row in rows:
+        room += starts[row + 1] - starts[row]
     out_starts = np.zeros(n + 1, np.int64)
-    out_bins = np.empty(bins.size, np.uint8)
-    out_counts = np.empty(bins.size, np.int64)
+    out_bins = np.empty(room, np.uint8)
+    out_counts = np.empty(room, np.int64)
     dense = np.zeros(BINS, np.int64)
     used = 0
     for g in range(n):

@@ -1,0 +1,243 @@
+"""Fragments (supervoxels) of affinities: the watershed, and decisions about whole fragments.
+
+The watershed itself is local (`lsd_dask.watershed`). Dropping small or faint fragments, or merging the surest of
+them at once, are decisions about whole fragments, wherever their parts lie; so they are made on the region graph of
+the whole volume, never on a block's part of it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask import delayed
+
+from . import ids
+from .agglomeration import LookupTable, agglomerate
+from .masks import align_mask
+from .overlap import Volume, map_regions
+from .quantisation import quantisation_of
+from .region_graph import RegionGraph, build_region_graph, finish_graph, is_lazy, region_graph_bag
+from .segmentation import relabel
+from .tables import GraphTables
+from .volumes import grid_of
+from .watershed import HEIGHTS, Height, Method, Rules
+
+__all__ = ["extract_fragments", "refine"]
+
+
+def extract_fragments(
+    affinities: Volume,
+    *,
+    method: Method = "steepest_ascent",
+    height: Height = "both",
+    smoothing: float = Rules.smoothing,
+    anisotropic: bool = False,
+    fragments_in_xy: bool = False,
+    min_seed_distance: int = 10,
+    context: Sequence[int] | None = None,
+    mask: Volume | None = None,
+    replace_sections: Sequence[int] | None = None,
+    filter_fragments: float = 0.0,
+    epsilon_agglomerate: float = 0.0,
+    remove_debris: int = 0,
+) -> Any:
+    """Divide a volume into fragments by a watershed of its affinities.
+
+    Parameters
+    ----------
+    affinities
+        ``(c, z, y, x)`` or ``(c, y, x)``, uint8 or floating point in [0, 1], to the direct lower neighbour along
+        each axis; further channels are ignored. NumPy, dask or DataArray.
+    method
+        "steepest_ascent": local rules, the same fragments under any chunking. "seeded": the seeded watershed of the
+        reference system [1]_; on blocks its fragments depend on `context`, and only a context as large as the volume gives
+        those of the whole volume.
+    height
+        What steepest ascent climbs: the boundary "distance", the "affinity", or "both" added.
+    smoothing
+        Standard deviation, in voxels, of the Gaussian that smooths the height.
+    anisotropic
+        Measure distances in world units (in units of the smallest side of a voxel) instead of voxels.
+    fragments_in_xy
+        Divide each section by itself, from its y and x affinities.
+    min_seed_distance
+        Of "seeded": size, in voxels, of the window in which a seed is the maximum.
+    context
+        Voxels along each axis to read around each block: decides the result of "seeded" (default 32). Steepest ascent
+        reads as much as it needs from stored volumes; for dask arrays that are not stored, this is the most it may
+        ask for.
+    mask
+        Fragments and affinities are 0 where it is 0. A DataArray is placed by its coordinates, a bare array covers
+        the volume; any coarser resolution.
+    replace_sections
+        Indices along z of sections whose affinities and fragments are set to 0.
+    filter_fragments
+        Drop fragments whose mean affinity is lower.
+    epsilon_agglomerate
+        Merge fragments up to this score, by the 25 % quantile of affinities.
+    remove_debris
+        Drop fragments of fewer voxels, after that merging.
+
+    Returns
+    -------
+    fragments
+        uint64, ``(z, y, x)`` or ``(y, x)``, of the same kind as `affinities`, lazy unless that is a NumPy array. 0 is
+        background; other ids are addresses of voxels (`lsd_dask.ids`), in the voxels of the stored volume if this
+        is a crop of one.
+
+    Raises
+    ------
+    TypeError
+        If affinities are neither uint8 nor floating point.
+    ValueError
+        If affinities are not in [0, 1] or lack channels, for options out of range, and for a mask that does not fit.
+
+    References
+    ----------
+    .. [1] A. Sheridan et al., "Local shape descriptors for neuron segmentation", Nature Methods 20, 2023.
+
+    Examples
+    --------
+    >>> affinities = np.ones((2, 8, 32), dtype=np.float32)
+    >>> affinities[:, :, 16] = 0
+    >>> np.unique(extract_fragments(affinities)).size
+    2
+    """
+    quantisation_of(affinities.dtype)
+    grid = grid_of(affinities) if affinities.ndim == 4 else _planar_grid(affinities)
+    rules = make_rules(
+        grid.voxel_size,
+        method=method,
+        height=height,
+        smoothing=smoothing,
+        anisotropic=anisotropic,
+        fragments_in_xy=fragments_in_xy,
+        min_seed_distance=min_seed_distance,
+        context=context,
+        replace_sections=replace_sections,
+    )
+    check_refinement(filter_fragments, epsilon_agglomerate, remove_debris)
+    ids.check_extent(grid.shape)
+    volumes: list[Volume] = [affinities]
+    if mask is not None:
+        volumes.append(align_mask(mask, grid))
+    fragments = map_regions(rules, volumes, [True, False][: len(volumes)], depth=rules.depth, dtype=np.uint64)
+    if not (filter_fragments or epsilon_agglomerate or remove_debris):
+        return fragments
+    return _refined(affinities, fragments, filter_fragments, epsilon_agglomerate, remove_debris)
+
+
+def make_rules(
+    voxel_size: Sequence[float],
+    *,
+    method: Method,
+    height: Height,
+    smoothing: float,
+    anisotropic: bool,
+    fragments_in_xy: bool,
+    min_seed_distance: int,
+    context: Sequence[int] | None,
+    replace_sections: Sequence[int] | None,
+) -> Rules:
+    """Check the options of `extract_fragments` and collect those that decide the watershed of a region."""
+    ndim = len(voxel_size)
+    if method not in ("steepest_ascent", "seeded"):
+        raise ValueError(f'There is no method {method!r}, expected "steepest_ascent" or "seeded".')
+    if height not in HEIGHTS:
+        raise ValueError(f"There is no height {height!r}, expected one of {', '.join(HEIGHTS)}.")
+    if not 0 <= smoothing <= 16:
+        raise ValueError(f"The smoothing is {smoothing} voxels, expected 0 to 16.")
+    if min_seed_distance < 1:
+        raise ValueError(f"min_seed_distance is {min_seed_distance} voxels, expected at least 1.")
+    if context is not None and (len(context) != ndim or min(context) < 0):
+        raise ValueError(f"The context is {list(context)}, expected {ndim} numbers of voxels, 0 or more.")
+    if fragments_in_xy and ndim == 2:
+        raise ValueError("fragments_in_xy is for volumes: this image has no sections.")
+    smallest = min(voxel_size)
+    return Rules(
+        method=method,
+        height=height,
+        smoothing=float(smoothing),
+        in_xy=fragments_in_xy,
+        min_seed_distance=min_seed_distance,
+        context=None if context is None else tuple(int(c) for c in context),
+        voxel_size=tuple(v / smallest for v in voxel_size) if anisotropic else (1.0,) * ndim,
+        replace_sections=tuple(sorted(int(s) for s in replace_sections or ())),
+    )
+
+
+def check_refinement(filter_fragments: float, epsilon_agglomerate: float, remove_debris: int) -> None:
+    """Raise ValueError for an option of `refine` that is out of range."""
+    for name, value in (("filter_fragments", filter_fragments), ("epsilon_agglomerate", epsilon_agglomerate)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}, expected 0 to 1.")
+    if remove_debris < 0:
+        raise ValueError(f"remove_debris is {remove_debris} voxels, expected 0 or more.")
+
+
+def refine(
+    graph: RegionGraph,
+    *,
+    filter_fragments: float = 0.0,
+    epsilon_agglomerate: float = 0.0,
+    remove_debris: int = 0,
+) -> LookupTable:
+    """Decide about whole fragments: drop faint ones, merge the surest, drop small ones; in this order.
+
+    Parameters
+    ----------
+    graph
+        Region graph of the fragments as the watershed made them.
+    filter_fragments, epsilon_agglomerate, remove_debris
+        As for `extract_fragments`.
+
+    Returns
+    -------
+    LookupTable
+        Fragment id -> id of the refined fragment (the smallest id it consists of), 0 where it is dropped.
+    """
+    nodes, ndim = graph.nodes, len(graph.grid.shape)
+    kept = nodes.affinity_sums >= filter_fragments * (nodes.sizes * (ndim * graph.scale))
+    bright = nodes.ids[kept]
+    edges = graph.edges.take(np.isin(graph.edges.u, bright) & np.isin(graph.edges.v, bright))
+    rest = RegionGraph(nodes.take(kept), edges, graph.grid, graph.scale)
+    merged = agglomerate(rest, "hist_quant_25").cut(epsilon_agglomerate)
+    _, group, sizes = np.unique(merged.values, return_inverse=True, return_index=False, return_counts=True)
+    sizes = np.zeros(len(sizes), np.int64)
+    np.add.at(sizes, group, rest.nodes.sizes)
+    values = np.zeros(len(nodes), np.uint64)
+    values[kept] = np.where(sizes[group] >= remove_debris, merged.values, np.uint64(0))
+    return LookupTable(nodes.ids, values)
+
+
+def _refined(affinities: Volume, fragments: Volume, filtered: float, epsilon: float, debris: int) -> Any:
+    options: dict[str, Any] = {
+        "filter_fragments": filtered,
+        "epsilon_agglomerate": epsilon,
+        "remove_debris": debris,
+    }
+    direct = affinities[: fragments.ndim]
+    if not is_lazy(fragments):
+        return relabel(fragments, refine(build_region_graph(direct, fragments), **options))
+    tables = (
+        region_graph_bag(direct, fragments).reduction(GraphTables.joined, GraphTables.joined).to_delayed()
+    )
+    lut = delayed(_refine_tables)(tables, grid_of(fragments), affinities.dtype, options)
+    return relabel(fragments, lut)
+
+
+def _refine_tables(tables: GraphTables, grid: Any, dtype: Any, options: dict[str, Any]) -> LookupTable:
+    return refine(finish_graph(tables, grid, dtype), **options)
+
+
+def _planar_grid(affinities: Volume) -> Any:
+    """Grid of 2-D affinities: a bare array's three axes are channel, y, x here."""
+    if affinities.ndim != 3:
+        raise ValueError(
+            f"Affinities of shape {affinities.shape} were found, expected channel, z, y, x or channel, y, x."
+        )
+    if isinstance(affinities, xr.DataArray | da.Array):
+        return grid_of(affinities[0])
+    return grid_of(np.empty(affinities.shape[1:], np.bool_))

@@ -1,0 +1,105 @@
+"""Segmentations: fragments relabelled with a lookup table."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from dask import delayed
+from dask.delayed import Delayed
+from distributed import Client
+
+from .agglomeration import LookupTable
+from .kernels import relabeling
+from .overlap import Reader, Region, Volume, map_regions
+from .parquet import read_lookup_table
+
+
+def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
+    """Replace fragment ids by segment ids.
+
+    Parameters
+    ----------
+    fragments
+        ``(z, y, x)`` or ``(y, x)``, unsigned integers; 0 stays 0.
+    lut
+        The table, as from `MergeTree.cut`; or the path of one that was written with `write_lookup_table`, which each worker
+        then reads by itself. A table given as such goes to the workers once, not with every task.
+
+    Returns
+    -------
+    segmentation
+        uint64, of the same kind and shape as `fragments`; lazy unless that is a NumPy array.
+
+    Raises
+    ------
+    TypeError
+        If the fragments are not integers.
+    ValueError
+        If there is a fragment that is not in the table.
+
+    Examples
+    --------
+    >>> lut = LookupTable(np.array([3, 5], np.uint64), np.array([3, 3], np.uint64))
+    >>> relabel(np.array([[0, 3, 5]], np.uint64), lut)
+    array([[0, 3, 3]], dtype=uint64)
+    """
+    if fragments.dtype.kind not in "ui":
+        raise TypeError(f"Fragments are stored as {fragments.dtype}, expected integers.")
+    if isinstance(lut, str):
+        return map_regions(RelabelRegion(lut), [fragments], [False], depth=0, dtype=np.uint64)
+    if isinstance(fragments, np.ndarray):
+        return relabel_array(fragments, lut)
+    return map_regions(_relabel_region, [fragments], [False], depth=0, dtype=np.uint64, shared=_share(lut))
+
+
+def relabel_array(fragments: np.ndarray, lut: LookupTable) -> np.ndarray:
+    """`relabel` for an array in memory."""
+    labels = np.ascontiguousarray(fragments, np.uint64)
+    out = np.empty(labels.shape, np.uint64)
+    missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
+    if missing:
+        raise ValueError(
+            f"Fragment {missing} is not in the lookup table of {len(lut)} fragments: was the table made from these "
+            "fragments?"
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class RelabelRegion:
+    """Relabels a region with the lookup table in a file.
+
+    Attributes
+    ----------
+    path
+        Of the table.
+    """
+
+    path: str
+
+    name = "extract-segmentation"
+
+    def __call__(self, region: Region, fragments: Reader) -> np.ndarray:
+        """The segmentation of a region."""
+        labels = fragments.read(region)
+        return relabel_array(labels, _table(self.path)) if labels.any() else labels.astype(np.uint64)
+
+
+@lru_cache(maxsize=1)
+def _table(path: str) -> LookupTable:
+    return read_lookup_table(path)
+
+
+def _relabel_region(region: Region, lut: LookupTable, fragments: Reader) -> np.ndarray:
+    return relabel_array(fragments.read(region), lut)
+
+
+def _share(lut: LookupTable | Delayed) -> Delayed:
+    if isinstance(lut, Delayed):
+        return lut
+    try:
+        client = Client.current()
+    except ValueError:
+        return delayed(lut, pure=True, traverse=False)
+    return delayed(client.scatter(lut, direct=True))

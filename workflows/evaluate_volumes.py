@@ -1,0 +1,157 @@
+"""Step 5: segmentations of all thresholds against a ground truth, from one pass over the volumes."""
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import dask.bag as db
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lsd_dask import files
+from lsd_dask.evaluation import ContingencyTable, merge_tables
+from lsd_dask.formats import open_stored
+from lsd_dask.overlap import StoredReader
+from lsd_dask.region_graph import FAN_IN
+from lsd_dask.runs import Block, BlockGrid, Ledger
+
+from .agglomerate import fingerprint_of_fragments
+from .config import workflow
+from .find_segments import open_merge_tree, rag_directory_of
+from .models import EvaluateVolumesConfig
+from .running import (
+    StepResult,
+    block_shape_for,
+    cluster,
+    console,
+    identity_of,
+    ledger_for,
+    matching_part,
+    open_region,
+    prepare,
+    report,
+    run,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation(StepResult):
+    """What `evaluate_volumes` found.
+
+    Attributes
+    ----------
+    scores
+        One row a threshold: ``threshold``, ``voi_split``, ``voi_merge``, ``voi_sum``, ``rand_split``, ``rand_merge``, ...
+    """
+
+    scores: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The row with the lowest sum of VOI split and merge."""
+        return min(self.scores, key=lambda row: (row["voi_sum"], row["threshold"]))
+
+
+@workflow(EvaluateVolumesConfig)
+def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
+    """Score the segmentations of a range of thresholds against a ground truth.
+
+    One pass over the volumes counts how fragments and true objects overlap; every threshold is then scored on that table
+    alone. Voxels whose true label is 0 are not evaluated. The scores are written as a Parquet file into the folder
+    ``rag/scores`` of the fragments' container.
+    """
+    started = time.perf_counter()
+    fragments = open_region(config.fragments_path, config)
+    grid = fragments.stored.grid.crop(fragments.part)
+    truth = matching_part(open_stored(config.gt_path), grid, config.fragments_path)
+    if truth.stored.dtype.kind not in "ui":
+        raise TypeError(f"{config.gt_path}: labels are stored as {truth.stored.dtype}, expected integers.")
+    tree = open_merge_tree(config, config)
+    name = config.fragments_dataset.strip("/").rsplit("/", 1)[-1]
+    block_shape = block_shape_for(grid, None, config.fragments_path)
+    identity = {
+        "truth": identity_of(truth),
+        "fragments": {
+            **identity_of(fragments),
+            "run": fingerprint_of_fragments(config.fragments_file, name),
+        },
+        "blocks": block_shape,
+    }
+    ledger = ledger_for(config.fragments_file, "evaluate_volumes", name, identity)
+    blocks = BlockGrid(grid.shape, block_shape)
+    with cluster(config) as client:
+        prepare(ledger, config, what="overlaps")
+        summary = run("count overlaps", _OverlapBlock(truth, fragments, ledger), blocks, ledger, client)
+        bag = db.from_sequence([_table_path(ledger, block) for block in blocks], partition_size=FAN_IN)
+        total = bag.reduction(_join_files, _merge, split_every=FAN_IN)
+        table: ContingencyTable = client.compute(total).result()
+    rows = []
+    for threshold in config.thresholds:
+        lut = tree.cut(threshold)
+        scores = table.relabel_test(lut.keys, lut.values).scores()
+        rows.append(
+            {
+                "method": config.method,
+                "merge_function": config.merge_function,
+                "threshold": threshold,
+                **scores,
+                "voi_sum": scores["voi_split"] + scores["voi_merge"],
+            }
+        )
+    path = _scores_path(config)
+    _write_scores(rows, path)
+    result = Evaluation(
+        "evaluate_volumes",
+        {"scores": path},
+        time.perf_counter() - started,
+        summary.blocks,
+        summary.skipped,
+        scores=rows,
+    )
+    report(result)
+    best = result.best
+    console.print(
+        f"  best threshold: {best['threshold']:g} (VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
+        f"sum {best['voi_sum']:.3f})"
+    )
+    return result
+
+
+@dataclass(frozen=True)
+class _OverlapBlock:
+    truth: StoredReader
+    fragments: StoredReader
+    ledger: Ledger
+
+    def __call__(self, block: Block) -> Mapping[str, Any]:
+        table = ContingencyTable.from_volumes(
+            self.truth.read(block.region), self.fragments.read(block.region)
+        )
+        arrays = {f.name: getattr(table, f.name) for f in fields(table)}
+        files.write_arrays(_table_path(self.ledger, block), arrays)
+        return {"overlaps": len(table)}
+
+
+def _table_path(ledger: Ledger, block: Block) -> str:
+    return files.join(ledger.directory, "tables", f"{block.name}.npz")
+
+
+def _join_files(paths: Sequence[str]) -> ContingencyTable:
+    return merge_tables([ContingencyTable(**files.read_arrays(path)) for path in paths])
+
+
+def _merge(tables: Any) -> ContingencyTable:
+    return merge_tables(list(tables))
+
+
+def _scores_path(config: EvaluateVolumesConfig) -> str:
+    variant = [config.run_type] if config.run_type else []
+    name = f"{config.merge_function}.parquet"
+    return files.join(rag_directory_of(config), "scores", *variant, name)
+
+
+def _write_scores(rows: list[dict[str, Any]], path: str) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    files.write_bytes(path, buffer.getvalue())

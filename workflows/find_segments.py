@@ -1,0 +1,88 @@
+"""Step 3: merge tree -> lookup tables, one a threshold."""
+
+import time
+
+import numpy as np
+from lsd_dask import files
+from lsd_dask.agglomeration import LookupTable, MergeTree
+from lsd_dask.formats import open_stored
+from lsd_dask.parquet import read_merge_tree, write_lookup_table
+from lsd_dask.region_graph import RegionGraph
+
+from .config import workflow
+from .counting import rag_directory
+from .models import FindSegmentsConfig
+from .options import EdgesInput, Fragments
+from .running import StepResult, region_of, report
+
+
+@workflow(FindSegmentsConfig)
+def find_segments(config: FindSegmentsConfig) -> StepResult:
+    """Cut the merge tree at a range of thresholds: one lookup table (fragment, segment) for each.
+
+    The tables are written as Parquet files into the folder ``rag/luts`` of the container. With a region, they hold
+    the fragments that the region touches; segment ids are those of the whole volume.
+    """
+    started = time.perf_counter()
+    tree = open_merge_tree(config, config)
+    selected = _fragments_in_region(config)
+    paths = {}
+    for threshold in config.thresholds:
+        lut = tree.cut(threshold)
+        if selected is not None:
+            rows = np.isin(lut.keys, selected)
+            lut = LookupTable(lut.keys[rows], lut.values[rows])
+        path = lookup_table_path(config, config, threshold)
+        write_lookup_table(lut, path)
+        paths[f"{threshold:g}"] = path
+    folder = next(iter(paths.values())).rsplit("/", 1)[0]
+    return report(
+        StepResult(
+            "find_segments",
+            {"lookup tables": folder},
+            time.perf_counter() - started,
+            facts={"thresholds": len(paths), "fragments": len(tree)},
+        )
+    )
+
+
+def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
+    """The merge tree that `agglomerate` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, saying which there are.
+    """
+    directory = rag_directory_of(fragments)
+    path = files.join(directory, f"merges_{edges.merge_function}.parquet")
+    if not files.exists(path):
+        found = [
+            n[7:-8] for n in files.names(directory) if n.startswith("merges_") and n.endswith(".parquet")
+        ]
+        there = f"there are {', '.join(found)}" if found else "nothing was agglomerated there yet"
+        raise FileNotFoundError(
+            f"{path}: no merge tree for {edges.merge_function}; {there}. Run agglomerate with merge_function "
+            f"{edges.merge_function} first."
+        )
+    return read_merge_tree(path)
+
+
+def rag_directory_of(fragments: Fragments) -> str:
+    """Folder of the region graph of some fragments."""
+    name = fragments.fragments_dataset.strip("/").rsplit("/", 1)[-1]
+    return rag_directory(fragments.fragments_file, name)
+
+
+def lookup_table_path(fragments: Fragments, edges: EdgesInput, threshold: float) -> str:
+    """Where the lookup table of a threshold lies; the threshold is written out in full."""
+    variant = [edges.run_type] if edges.run_type else []
+    name = f"{edges.merge_function}_{threshold:.9g}.parquet"
+    return files.join(rag_directory_of(fragments), "luts", *variant, name)
+
+
+def _fragments_in_region(config: FindSegmentsConfig) -> np.ndarray | None:
+    if config.roi_offset is None:
+        return None
+    region = region_of(open_stored(config.fragments_path), config)
+    return RegionGraph.from_parquet(rag_directory_of(config)).select(region).nodes.ids
