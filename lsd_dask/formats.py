@@ -37,8 +37,10 @@ def open_stored(
         As for `lsd_dask.open_volume`.
     """
     path = containers.normalise_path(path)
-    given = {"voxel_size": voxel_size, "offset": offset, "units": units}
-    stated = {key: value for key, value in given.items() if value is not None}
+    numbers = {"voxel_size": voxel_size, "offset": offset}
+    stated: dict[str, Any] = {key: list(value) for key, value in numbers.items() if value is not None}
+    if units is not None:
+        stated["units"] = units
     stored = _open(path, level, stated)
     if stored.dtype.kind not in "biuf":
         raise ValueError(f"{path}: expected numbers, but the array holds {stored.dtype}")

@@ -140,7 +140,7 @@ def find_stored(array: Volume) -> tuple[StoredVolume, Region] | None:
         return None
     stored = found[0]
     box: list[slice] = []
-    for axis, n in enumerate(_numblocks(graph, name)):
+    for axis, n in enumerate(data.numblocks if name == data.name else _numblocks(graph, name)):
         keys = [(name, *(i if a == axis else 0 for a in range(data.ndim))) for i in range(n)]
         joined = _join([_origin(graph, key) for key in keys], axis)
         if joined is None:

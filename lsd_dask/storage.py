@@ -37,7 +37,7 @@ class StoredVolume:
     write_shape : tuple of int
         Spatial shape of the smallest unit that may be written: a shard, or a chunk where there are no shards.
     fingerprint : str
-        Digest of the array's metadata. An array that was replaced by a different one gets a new handle.
+        Digest of how a zarr array is stored, so that one that replaced it is not taken for it.
     dropped_axes : int
         Number of leading axes of length one, such as time, that the stored array has and the volume does not.
 
@@ -195,7 +195,12 @@ def fingerprint_of(array: zarr.Array[Any]) -> str:
 
 @lru_cache(maxsize=64)
 def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.Array[Any]:
-    return zarr.open_array(path, mode=mode)
+    array = zarr.open_array(path, mode=mode)
+    if fingerprint_of(array) != fingerprint:
+        raise ValueError(
+            f"{path}: the array was replaced by a different one since it was opened; open it anew"
+        )
+    return array
 
 
 def _box(index: Any, n: int) -> tuple[slice, Any]:

@@ -49,6 +49,8 @@ def open_volume(
           group stands for its level 0.
         - ``sample_A.hdf/volumes/raw``: HDF5, as CREMI ships it.
         - ``sections/`` or ``sections/*.png``: a stack of TIFF or PNG sections; or one TIFF of several pages.
+          A section is read whole, however little of it is asked for: save a stack to zarr before working in
+          blocks.
     chunks : int or sequence of int, optional
         Spatial chunk shape of the dask array, one task each. By default whole shards of the stored array,
         grouped to about 128 voxels an axis (1024 in 2-D). A chunk always holds all channels.
@@ -161,15 +163,11 @@ def create_volume(
     n_spatial = _n_spatial(len(shape), dims, voxel_size)
     spatial = tuple(shape[len(shape) - n_spatial :])
     try:
-        grid = Grid(
-            spatial_dims(n_spatial),
-            spatial,
-            tuple(voxel_size or (1.0,) * n_spatial),
-            tuple(offset or (0.0,) * n_spatial),
-            units,
-        )
-        block = _checked_shape("block_shape", block_shape or _default_block(spatial), n_spatial)
-        chunk = _checked_shape("chunk_shape", chunk_shape or chunk_shape_for(block), n_spatial)
+        grid = _grid(spatial, voxel_size, offset, units)
+        block = _default_block(spatial) if block_shape is None else block_shape
+        block = _checked_shape("block_shape", block, n_spatial)
+        chunk = chunk_shape_for(block) if chunk_shape is None else chunk_shape
+        chunk = _checked_shape("chunk_shape", chunk, n_spatial)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if any(b % c for b, c in zip(block, chunk, strict=True)):
@@ -243,7 +241,7 @@ def save_volume(
         offset=grid.offset,
         units=grid.units,
         dims=[str(dim) for dim in volume.dims],
-        block_shape=block_shape or _chunks_as_block(data, grid.ndim),
+        block_shape=_chunks_as_block(data, grid.ndim) if block_shape is None else block_shape,
         chunk_shape=chunk_shape,
         zarr_format=zarr_format,
         overwrite=overwrite,
@@ -259,17 +257,23 @@ def _placed(
     volume: Volume, voxel_size: Sequence[float] | None, offset: Sequence[float] | None, units: str | None
 ) -> xr.DataArray:
     if isinstance(volume, xr.DataArray):
-        if not voxel_size and not offset and not units:
+        if voxel_size is None and offset is None and units is None:
             return volume
         raise ValueError(
             "a DataArray knows its place; voxel_size, offset and units are for NumPy and dask arrays"
         )
     n_spatial = _n_spatial(volume.ndim, None, voxel_size)
-    ones, zeros = (1.0,) * n_spatial, (0.0,) * n_spatial
-    units = units or ("nanometer" if voxel_size else "voxel")
-    shape = volume.shape[volume.ndim - n_spatial :]
-    grid = Grid(spatial_dims(n_spatial), shape, tuple(voxel_size or ones), tuple(offset or zeros), units)
-    return label(volume, grid)
+    units = units or ("voxel" if voxel_size is None else "nanometer")
+    return label(volume, _grid(volume.shape[volume.ndim - n_spatial :], voxel_size, offset, units))
+
+
+def _grid(
+    shape: tuple[int, ...], voxel_size: Sequence[float] | None, offset: Sequence[float] | None, units: str
+) -> Grid:
+    n = len(shape)
+    sizes = (1.0,) * n if voxel_size is None else tuple(voxel_size)
+    corner = (0.0,) * n if offset is None else tuple(offset)
+    return Grid(spatial_dims(n), shape, sizes, corner, units)
 
 
 def _n_spatial(ndim: int, dims: Sequence[str] | None, voxel_size: Sequence[float] | None) -> int:
@@ -337,9 +341,13 @@ def _writing(volume: xr.DataArray, target: StoredVolume) -> da.Array:
     chunks = ((1,),) * (target.ndim - target.grid.ndim) + tuple((1,) * n for n in n_blocks)
     done = {"chunks": chunks, "dtype": bool, "meta": np.empty((0,) * target.ndim, dtype=bool)}
     source = find_stored(volume)
-    if source is not None:
+    # What is stored in pieces larger than a shard, as sections are, would be read again for each shard.
+    if source is not None and all(
+        piece <= shard for piece, shard in zip(source[0].write_shape, target.write_shape, strict=True)
+    ):
         return da.map_blocks(_copy_block, *source, target, **done)
-    aligned = volume.data.rechunk(target.shape[: target.ndim - target.grid.ndim] + target.write_shape)
+    shards = target.shape[: target.ndim - target.grid.ndim] + target.write_shape
+    aligned = volume.data.rechunk(shards, method="tasks")
     return aligned.map_blocks(_write_block, target, **done)
 
 

@@ -389,6 +389,16 @@ def test_folders_of_sections(tmp_path, suffix, dtype, pattern):
     assert volume.data.npartitions == 1
 
 
+def test_stacks_are_saved_to_zarr(tmp_path):
+    for z, section in enumerate(VOXELS[0]):
+        iio.imwrite(tmp_path / f"s{z}.png", section)
+    save_volume(
+        open_volume(tmp_path, voxel_size=(40, 4, 4)), tmp_path / "em.zarr" / "raw", block_shape=(4, 8, 8)
+    )
+    np.testing.assert_array_equal(open_volume(tmp_path / "em.zarr" / "raw"), VOXELS[0])
+    assert grid_of(open_volume(tmp_path / "em.zarr" / "raw")).voxel_size == (40, 4, 4)
+
+
 def test_tiff_files_of_several_pages(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", VOXELS[0])
     volume = open_volume(tmp_path / "stack.tif", voxel_size=(40, 4, 4))

@@ -141,6 +141,14 @@ def test_a_new_volume_follows_the_format_of_its_container(container):
         save_volume(voxels_of(SHAPE), f"{container}/more", zarr_format=3)
 
 
+def test_places_may_be_arrays_of_numbers(container):
+    place = {"voxel_size": np.array([40, 4, 4]), "offset": np.array([400.0, 0.0, 8.0])}
+    save_volume(voxels_of(SHAPE), f"{container}/raw", block_shape=np.array([16, 16, 16]), **place)
+    grid = Grid(("z", "y", "x"), SHAPE, (40, 4, 4), (400, 0, 8))
+    assert grid_of(open_volume(f"{container}/raw")) == grid
+    assert grid_of(open_volume(f"{container}/raw", **place)) == grid
+
+
 def test_attributes_of_the_user_are_kept(container):
     create_volume(f"{container}/raw", SHAPE, "uint8", attributes={"experiment": "zebrafinch"})
     assert zarr.open_array(f"{container}/raw", mode="r").attrs["experiment"] == "zebrafinch"
@@ -372,6 +380,17 @@ def test_a_replaced_array_is_not_read_through_an_old_handle(container):
     assert open_volume(path).values.sum() == 100
     save_volume(np.ones((20, 30), dtype="uint32"), path, overwrite=True, block_shape=(8, 8))
     assert open_volume(path).values.sum() == 600
+
+
+def test_an_array_replaced_by_a_different_one_is_noticed(container):
+    path = f"{container}/labels"
+    save_volume(np.ones((10, 10), dtype="uint8"), path)
+    volume = open_volume(path)
+    save_volume(np.ones((20, 30), dtype="uint8"), path, overwrite=True)
+    with pytest.raises(
+        ValueError, match="labels: the array was replaced by a different one since it was opened"
+    ):
+        volume.compute()
 
 
 # Lazily, and on a cluster
