@@ -274,7 +274,7 @@ def _job_settings(kind: str, queue: str, workers: _Workers, options: dict[str, A
     settings |= options
     settings["scheduler_options"] = {
         "dashboard_address": _dashboard_address(),
-        **configured.get("scheduler-options", {}),
+        **(configured.get("scheduler-options") or {}),
         **options.get("scheduler_options", {}),
     }
     return settings

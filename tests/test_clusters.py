@@ -134,6 +134,11 @@ def test_a_missing_scheduler_file_is_refused_at_once(tmp_path: Path) -> None:
         connect(tmp_path / "scheduler.json")
 
 
+def test_an_address_where_nobody_answers_is_an_error() -> None:
+    with pytest.raises(OSError, match="tcp://127.0.0.1:9"):
+        connect("127.0.0.1:9", timeout="0.2s")
+
+
 def test_a_machine_that_cannot_submit_jobs_is_told() -> None:
     with pytest.raises(FileNotFoundError, match="slurm: its command 'sbatch' is not installed"):
         connect("slurm")
