@@ -135,7 +135,7 @@ def test_a_missing_scheduler_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_an_address_where_nobody_answers_is_an_error() -> None:
-    with pytest.raises(OSError, match="tcp://127.0.0.1:9"):
+    with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9"):
         connect("127.0.0.1:9", timeout="0.2s")
 
 
