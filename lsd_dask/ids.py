@@ -36,7 +36,8 @@ def encode(indices: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        Where an index is negative or too large for the bits an axis has (2**21 in 3-D, 2**31 in 2-D).
+        Where an index is negative or too large for the bits an axis has (2**21 in 3-D, 2**31 in 2-D), and for
+        anything but rows of whole numbers.
 
     Examples
     --------
@@ -44,6 +45,11 @@ def encode(indices: np.ndarray) -> np.ndarray:
     array([1, 2, 3, 5], dtype=uint64)
     """
     indices = np.asarray(indices)
+    if indices.ndim != 2 or indices.dtype.kind not in "ui":
+        raise ValueError(
+            f"Found voxel indices of shape {indices.shape} and type {indices.dtype}, "
+            "expected whole numbers of shape (n, 3) or (n, 2)."
+        )
     check_extent(indices.max(axis=0, initial=0) + 1)
     if indices.min(initial=0) < 0:
         raise ValueError(f"Voxel indices must not be negative, but found {indices.min()}.")
@@ -53,6 +59,23 @@ def encode(indices: np.ndarray) -> np.ndarray:
 def decode(ids: np.ndarray, ndim: int = 3) -> np.ndarray:
     """Root voxels of ids: the inverse of `encode`.
 
+    Parameters
+    ----------
+    ids
+        Ids, ``(n,)``.
+    ndim
+        Number of axes of the volume, 3 or 2.
+
+    Returns
+    -------
+    indices
+        int64, ``(n, 3)`` in z, y, x or ``(n, 2)`` in y, x.
+
+    Raises
+    ------
+    ValueError
+        For 0, the background, and for ids that are larger than any address.
+
     Examples
     --------
     >>> decode(np.array([1, 2, 3, 5], dtype=np.uint64)).tolist()
@@ -61,11 +84,26 @@ def decode(ids: np.ndarray, ndim: int = 3) -> np.ndarray:
     ids = np.asarray(ids, dtype=np.uint64)
     if len(ids) and ids.min() == 0:
         raise ValueError("Id 0 is the background and has no address.")
+    if len(ids) and ids.max() > 2 ** (BITS[ndim] * ndim):
+        raise ValueError(
+            f"Id {ids.max()} is no address of a voxel in {ndim}-D: were these ids made elsewhere?"
+        )
     return morton.decode(np.ascontiguousarray(ids), ndim)
 
 
 def check_extent(extent: Sequence[int] | np.ndarray) -> None:
-    """Raise ValueError if a volume that ends at `extent` (voxels) has voxels that no id can address."""
+    """Check that every voxel of a volume has an address.
+
+    Parameters
+    ----------
+    extent
+        Where the volume ends, in voxels along each axis.
+
+    Raises
+    ------
+    ValueError
+        If the volume has voxels that no id can address.
+    """
     bits = BITS.get(len(extent))
     if bits is None:
         raise ValueError(f"Ids address voxels in 2-D or 3-D, but found {len(extent)} axes.")

@@ -30,6 +30,11 @@ class Quantisation(NamedTuple):
 def quantisation_of(dtype: Any) -> Quantisation:
     """The quantisation of affinities stored as `dtype`.
 
+    Parameters
+    ----------
+    dtype
+        uint8 or a floating-point type.
+
     Raises
     ------
     TypeError
@@ -54,6 +59,16 @@ def quantisation_of(dtype: Any) -> Quantisation:
 def quantise(affinities: np.ndarray) -> np.ndarray:
     """Affinities as C-contiguous unsigned integers; uint8 is not copied.
 
+    Parameters
+    ----------
+    affinities
+        uint8, or floating point in [0, 1], of any shape.
+
+    Returns
+    -------
+    integers
+        uint8 or uint16, of the same shape.
+
     Raises
     ------
     TypeError
@@ -72,4 +87,6 @@ def quantise(affinities: np.ndarray) -> np.ndarray:
     if not (low >= 0 and high <= 1):
         found = "NaN" if np.isnan(low) or np.isnan(high) else f"values from {low:g} to {high:g}"
         raise ValueError(f"Affinities hold {found}, expected values from 0 to 1 (or uint8, 0 to 255).")
-    return np.minimum(affinities * affinities.dtype.type(65536), 65535).astype(np.uint16)
+    # float16 ends at 65504.
+    scaled = np.multiply(affinities, 65536, dtype=np.result_type(affinities.dtype, np.float32))
+    return np.minimum(scaled, 65535, out=scaled).astype(np.uint16, order="C")
