@@ -1,25 +1,26 @@
 """Affinities of a labelling, the training targets and the input of the segmentation."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .kernels.affinities import compare_with_neighbors
+from .overlap import OverlapBlock, map_overlap
 
 
 def affinities(
-    labels: np.ndarray,
+    labels: Any,
     neighborhood: ArrayLike | None = None,
     *,
     dtype: DTypeLike = np.float32,
-) -> np.ndarray:
+) -> Any:
     """Affinities of a labelling: 1 where a voxel and its neighbour belong to the same object.
 
     Parameters
     ----------
-    labels : (z, y, x) or (y, x) array of int
+    labels : (z, y, x) or (y, x) array of int, dask array or DataArray
         Object ids of any size; 0 is background and has affinity 0 to everything, itself included.
     neighborhood : (n, d) array_like of int, optional
         Offsets, in voxels, of the neighbours a voxel is compared with. Defaults to the direct predecessors
@@ -30,6 +31,7 @@ def affinities(
     Returns
     -------
     (n, z, y, x) or (n, y, x) array of `dtype`
+        Of the same kind as `labels`; lazy unless that is a NumPy array, and then the same for any chunking.
         ``out[i, p]`` is the affinity of voxel p to voxel ``p + neighborhood[i]``, 0 where that lies outside.
 
     Raises
@@ -52,27 +54,32 @@ def affinities(
            [0., 0., 1.]], dtype=float32)
     """
     offsets = _checked_neighborhood(neighborhood, labels)
-    same = _value_of_same_object(dtype)
-    return _affinities_of_block(labels, offsets, same, tuple(slice(0, n) for n in labels.shape))
+    method = _Method(tuple(map(tuple, offsets.tolist())), _value_of_same_object(dtype))
+    depth = np.abs(offsets).max(axis=0).tolist()
+    return map_overlap(method, labels, depth, dtype=method.same.dtype, channels=len(offsets))
 
 
-def _affinities_of_block(
-    labels: np.ndarray, offsets: np.ndarray, same: np.generic, core: Sequence[slice]
-) -> np.ndarray:
-    """Affinities of the `core` of `labels`, which may look at neighbours outside the core."""
-    missing = 3 - labels.ndim
-    unsigned = np.ascontiguousarray(labels, labels.dtype.newbyteorder("=")).view(f"u{labels.dtype.itemsize}")
-    bounds = np.array([(0, 1)] * missing + [(s.start, s.stop) for s in core])
-    shape = tuple(s.stop - s.start for s in core)
-    out = np.empty((len(offsets), *shape), same.dtype)
-    compare_with_neighbors(
-        unsigned.reshape((1,) * missing + labels.shape),
-        np.pad(offsets, ((0, 0), (missing, 0))),
-        same,
-        bounds,
-        out.reshape((len(offsets),) + (1,) * missing + shape),
-    )
-    return out
+@dataclass(frozen=True)
+class _Method:
+    """The affinities of a block; the kernel of `map_overlap`."""
+
+    neighborhood: tuple[tuple[int, ...], ...]
+    same: np.generic
+
+    def __call__(self, haloed: np.ndarray, block: OverlapBlock) -> np.ndarray:
+        missing = 3 - haloed.ndim
+        native = np.ascontiguousarray(haloed, haloed.dtype.newbyteorder("="))
+        offsets = np.pad(np.array(self.neighborhood), ((0, 0), (missing, 0)))
+        core = np.array([(0, 1)] * missing + [(s.start, s.stop) for s in block.core])
+        out = np.empty((len(offsets), *(core[:, 1] - core[:, 0])), self.same.dtype)
+        compare_with_neighbors(
+            native.view(f"u{native.itemsize}").reshape((1,) * missing + native.shape),
+            offsets,
+            self.same,
+            core,
+            out,
+        )
+        return out.reshape(len(offsets), *out.shape[1 + missing :])
 
 
 def _checked_neighborhood(neighborhood: ArrayLike | None, labels: Any) -> np.ndarray:

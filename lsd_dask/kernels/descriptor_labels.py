@@ -1,0 +1,286 @@
+"""Where the voxels of each label are, so that shape descriptors need no loop over volumes.
+
+A labelling is turned into *runs* (stretches of voxels of one label along x) and *cells* (eight voxels along x
+in which a label wants descriptors), both sorted by label. Cells are further grouped into *columns*, squares
+of `COLUMN` x `COLUMN` voxels in y and x through all planes, and lie plane by plane within a column.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .compiling import device, kernel
+from .descriptor_lanes import LANES
+
+#: Side of a column, in voxels.
+COLUMN = 32
+#: Cells in a row of a column.
+CELLS = COLUMN // LANES
+
+
+class Lattice(NamedTuple):
+    """Which voxels are sampled, and where descriptors are wanted.
+
+    Sample i of an axis is voxel ``phase + step * i`` and stands for that voxel and the ``step - 1`` after it.
+    Descriptors are wanted for the voxels of the core, which are those of the samples [first, last).
+    """
+
+    shape: tuple[int, int, int]
+    step: int
+    phase: tuple[int, int, int]
+    core_begin: tuple[int, int, int]
+    core_end: tuple[int, int, int]
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
+
+
+class Runs(NamedTuple):
+    """Runs of sampled voxels, sorted by label, z, y, x; those of label n are [starts[n], starts[n + 1])."""
+
+    starts: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+
+class Cells(NamedTuple):
+    """Cells, sorted by label, column, z, y and x.
+
+    `place` is the place within the column, ``CELLS * y + x``. The cells of one label in one column are a
+    group; row g of `groups` holds its begin, end and column, and the rows are sorted by column.
+    """
+
+    label: np.ndarray
+    z: np.ndarray
+    place: np.ndarray
+    groups: np.ndarray
+
+
+@kernel
+def number_labels(
+    labels: np.ndarray,
+    listed: np.ndarray,
+    only_listed: bool,
+    keys: np.ndarray,
+    values: np.ndarray,
+    numbers: np.ndarray,
+) -> int:
+    """Write the number of each voxel's label into `numbers`: 1, 2, ..., in order of appearance.
+
+    0 stays 0; labels that are not `listed` get -1 if there are `only_listed` ones. `keys` (uint64) and
+    `values` (int32, zeros) are the room for a hash table, their length a power of two. Returns the largest
+    number, or -1 if there was not enough room.
+
+    For labels `[[[7, 7, 0, 9]]]`, `numbers` becomes `[[[1, 1, 0, 2]]]` and 2 is returned; if only 9 is
+    listed, `[[[-1, -1, 0, 1]]]` and 1.
+    """
+    count = np.int32(0)
+    for i in range(listed.size):
+        slot = _find(keys, values, listed[i])
+        if values[slot] == 0:
+            count += np.int32(1)
+            keys[slot] = listed[i]
+            values[slot] = count
+    flat = labels.reshape(-1)
+    out = numbers.reshape(-1)
+    last = np.uint64(0)
+    number = np.int32(0)
+    for i in range(flat.size):
+        key = np.uint64(flat[i])
+        if key != last:
+            last = key
+            number = np.int32(0)
+            if key != np.uint64(0):
+                slot = _find(keys, values, key)
+                number = values[slot]
+                if number == 0 and only_listed:
+                    number = np.int32(-1)
+                elif number == 0:
+                    if 2 * count >= keys.size:
+                        return -1
+                    count += np.int32(1)
+                    number = count
+                    keys[slot] = key
+                    values[slot] = number
+        out[i] = number
+    return int(count)
+
+
+@device
+def _find(keys: np.ndarray, values: np.ndarray, key: np.uint64) -> int:
+    """Slot of `key` in an open-addressing hash table, or the free slot (value 0) where it belongs.
+
+    In an empty table of four slots, key 1 belongs in slot 1.
+    """
+    mask = np.uint64(keys.size - 1)
+    slot = (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32) & mask
+    while values[np.int64(slot)] != 0 and keys[np.int64(slot)] != key:
+        slot = (slot + np.uint64(1)) & mask
+    return int(slot)
+
+
+def find_runs(numbers: np.ndarray, lattice: Lattice, count: int) -> Runs:
+    """Runs of the sampled voxels of `numbers`, which holds the label numbers 1 to `count`.
+
+    For numbers `[[[1, 1, 0, 2]]]`, all of them sampled, the runs are [0, 2) of label 1 and [3, 4) of label 2.
+    """
+    starts = np.zeros(count + 2, np.int64)
+    _count_runs(numbers, lattice, starts[1:])
+    np.cumsum(starts, out=starts)
+    parts = [np.empty(starts[-1], np.int32) for _ in range(4)]
+    runs = Runs(starts, *parts)
+    _collect_runs(numbers, lattice, starts.copy(), *parts)
+    return runs
+
+
+def find_cells(numbers: np.ndarray, lattice: Lattice, count: int) -> Cells:
+    """Cells of the core of `numbers`, which holds the label numbers 1 to `count`.
+
+    For numbers `[[[1, 1, 0, 2]]]` there are two cells, one of each label, both at place 0 of column 0.
+    """
+    starts = np.zeros(count + 2, np.int64)
+    _count_cells(numbers, lattice, starts[1:])
+    np.cumsum(starts, out=starts)
+    parts = [np.empty(starts[-1], np.int32) for _ in range(4)]
+    label, column, z, place = parts
+    _collect_cells(numbers, lattice, starts, label, column, z, place)
+    begins = np.flatnonzero(np.diff(label, prepend=-1) | np.diff(column, prepend=-1))
+    groups = np.stack([begins, np.append(begins, len(label))[1:], column[begins]], axis=1)
+    return Cells(label, z, place, groups[np.argsort(groups[:, 2], kind="stable")])
+
+
+@kernel
+def _count_runs(numbers: np.ndarray, lattice: Lattice, counts: np.ndarray) -> None:
+    """Add to counts[n] the number of runs of label n."""
+    for z in range(lattice.phase[0], numbers.shape[0], lattice.step):
+        for y in range(lattice.phase[1], numbers.shape[1], lattice.step):
+            previous = 0
+            for x in range(lattice.phase[2], numbers.shape[2], lattice.step):
+                number = numbers[z, y, x]
+                if number != previous and number > 0:
+                    counts[number] += 1
+                previous = number
+
+
+@kernel
+def _collect_runs(
+    numbers: np.ndarray,
+    lattice: Lattice,
+    free: np.ndarray,
+    run_z: np.ndarray,
+    run_y: np.ndarray,
+    run_begin: np.ndarray,
+    run_end: np.ndarray,
+) -> None:
+    """Write the runs of label n from free[n] on, and move free[n] to their end."""
+    step = lattice.step
+    for z in range(lattice.phase[0], numbers.shape[0], step):
+        for y in range(lattice.phase[1], numbers.shape[1], step):
+            previous = 0
+            samples = 0
+            for x in range(lattice.phase[2], numbers.shape[2], step):
+                number = numbers[z, y, x]
+                if number != previous:
+                    if previous > 0:
+                        run_end[free[previous]] = samples
+                        free[previous] += 1
+                    if number > 0:
+                        run_z[free[number]] = z // step
+                        run_y[free[number]] = y // step
+                        run_begin[free[number]] = samples
+                previous = number
+                samples += 1
+            if previous > 0:
+                run_end[free[previous]] = samples
+                free[previous] += 1
+
+
+@kernel
+def _count_cells(numbers: np.ndarray, lattice: Lattice, counts: np.ndarray) -> None:
+    """Add to counts[n] the number of cells of label n."""
+    found = np.empty(LANES * lattice.step**3, np.int32)
+    for z in range(lattice.first[0], lattice.last[0]):
+        for y in range(lattice.first[1], lattice.last[1]):
+            for x in range(lattice.first[2], lattice.last[2], LANES):
+                for i in range(_labels_of_cell(numbers, lattice, z, y, x, found)):
+                    counts[found[i]] += 1
+
+
+@kernel
+def _collect_cells(
+    numbers: np.ndarray,
+    lattice: Lattice,
+    starts: np.ndarray,
+    label: np.ndarray,
+    column: np.ndarray,
+    cell_z: np.ndarray,
+    place: np.ndarray,
+) -> None:
+    """Write the cells of label n from starts[n] on, column by column."""
+    free = starts.copy()
+    found = np.empty(LANES * lattice.step**3, np.int32)
+    current = 0
+    for column_y in range(lattice.first[1], lattice.last[1], COLUMN):
+        for column_x in range(lattice.first[2], lattice.last[2], COLUMN):
+            for z in range(lattice.first[0], lattice.last[0]):
+                for y in range(column_y, min(column_y + COLUMN, lattice.last[1])):
+                    for x in range(column_x, min(column_x + COLUMN, lattice.last[2]), LANES):
+                        for i in range(_labels_of_cell(numbers, lattice, z, y, x, found)):
+                            at = free[found[i]]
+                            free[found[i]] += 1
+                            label[at] = found[i]
+                            column[at] = current
+                            cell_z[at] = z
+                            place[at] = CELLS * (y - column_y) + (x - column_x) // LANES
+            current += 1
+
+
+@device
+def _labels_of_cell(numbers: np.ndarray, lattice: Lattice, z: int, y: int, x: int, found: np.ndarray) -> int:
+    """List in `found` the distinct labels of the core's voxels in the cell at sample (z, y, x)."""
+    count = 0
+    last = 0
+    voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
+    for i in range(voxel_z[0], voxel_z[1]):
+        for j in range(voxel_y[0], voxel_y[1]):
+            for k in range(voxel_x[0], voxel_x[1]):
+                number = numbers[i, j, k]
+                if number == last or number <= 0:
+                    continue
+                last = number
+                known = False
+                for n in range(count):
+                    known = known or found[n] == number
+                if not known:
+                    found[count] = number
+                    count += 1
+    return count
+
+
+@device
+def voxels_of_cell(
+    lattice: Lattice, z: int, y: int, x: int
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Begin and end along z, y and x of the core's voxels in the cell that begins at sample (z, y, x)."""
+    step = lattice.step
+    voxel_z = lattice.phase[0] + step * z
+    voxel_y = lattice.phase[1] + step * y
+    voxel_x = lattice.phase[2] + step * x
+    return (
+        (max(voxel_z, lattice.core_begin[0]), min(voxel_z + step, lattice.core_end[0])),
+        (max(voxel_y, lattice.core_begin[1]), min(voxel_y + step, lattice.core_end[1])),
+        (max(voxel_x, lattice.core_begin[2]), min(voxel_x + step * LANES, lattice.core_end[2])),
+    )
+
+
+@device
+def first_run_of(run_z: np.ndarray, run_y: np.ndarray, begin: int, end: int, z: int, y: int) -> int:
+    """First of the runs [begin, end) that lies at (z, y) or after."""
+    while begin < end:
+        middle = (begin + end) // 2
+        if run_z[middle] < z or (run_z[middle] == z and run_y[middle] < y):
+            begin = middle + 1
+        else:
+            end = middle
+    return begin

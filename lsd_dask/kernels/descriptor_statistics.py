@@ -1,0 +1,168 @@
+"""From the moments of a label around its voxels to its shape descriptors."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .compiling import device
+from .descriptor_labels import Lattice, voxels_of_cell
+from .descriptor_lanes import (
+    LANES,
+    fill,
+    largest,
+    load,
+    multiply_add,
+    smallest,
+    square_root,
+    store,
+    store_where_equal,
+    where_greater,
+)
+
+#: A second moment's share that float32 sums cannot tell from zero.
+_NOISE = np.float32(2.0**-19)
+
+
+class Scaling(NamedTuple):
+    """How moments in samples become descriptors in [0, 1].
+
+    Attributes
+    ----------
+    unit
+        Spacing of the samples along z, y and x, in sigmas.
+    offset
+        What an offset of one sigma adds to 0.5.
+    floor
+        The least variance along z, y and x, in squared sigmas.
+    origin
+        Index of the first sample along z, y and x, counted from the volume's first one.
+    """
+
+    unit: tuple[float, float, float]
+    offset: float
+    floor: tuple[float, float, float]
+    origin: tuple[int, int, int]
+
+
+@device
+def write_cell(
+    numbers: np.ndarray,
+    lattice: Lattice,
+    label: int,
+    z: int,
+    y: int,
+    x: int,
+    moments: np.ndarray,
+    repeated: np.ndarray,
+    scaling: Scaling,
+    channels: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write the descriptors of a label's voxels in the cell at sample (z, y, x), from the cell's moments.
+
+    Where nothing of the label is in reach (which takes sub-sampling), the mean position counts as the
+    volume's first sample and the size as 1, as in the reference implementation.
+    """
+    _place_unreached(moments, scaling, (z, y, x))
+    _moments_to_descriptors(moments, scaling)
+    step = lattice.step
+    width = LANES * step
+    values = moments
+    if step > 1:
+        _repeat(moments, step, repeated)
+        values = repeated
+    voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
+    first_x = lattice.phase[2] + step * x
+    whole = voxel_x[1] - voxel_x[0] == width
+    begin_z, begin_y, begin_x = lattice.core_begin
+    end_z, end_y, end_x = lattice.core_end
+    size_y = end_y - begin_y
+    size_x = end_x - begin_x
+    size = (end_z - begin_z) * size_y * size_x
+    for i in range(voxel_z[0], voxel_z[1]):
+        for j in range(voxel_y[0], voxel_y[1]):
+            row = (i * lattice.shape[1] + j) * lattice.shape[2]
+            out_row = ((i - begin_z) * size_y + j - begin_y) * size_x - begin_x
+            for c in range(channels.size):
+                source = channels[c] * width - first_x
+                target = c * size + out_row
+                if whole:
+                    for k in range(first_x, first_x + width, LANES):
+                        store_where_equal(out, target + k, load(values, source + k), numbers, row + k, label)
+                else:
+                    for k in range(voxel_x[0], voxel_x[1]):
+                        if numbers[row + k] == label:
+                            out[target + k] = values[source + k]
+
+
+@device
+def _repeat(values: np.ndarray, times: int, repeated: np.ndarray) -> None:
+    """Write each of the values `times` times in a row."""
+    for i in range(values.size):
+        for j in range(times):
+            repeated[i * times + j] = values[i]
+
+
+@device
+def _place_unreached(moments: np.ndarray, scaling: Scaling, sample: tuple[int, int, int]) -> None:
+    """Where the sum of weights is 0, put one sample of weight 1 at the volume's first sample."""
+    for lane in range(LANES):
+        if moments[lane] != 0:
+            continue
+        moments[lane] = 1
+        z = -np.float32(scaling.origin[0] + sample[0])
+        y = -np.float32(scaling.origin[1] + sample[1])
+        x = -np.float32(scaling.origin[2] + sample[2] + lane)
+        for i, moment in enumerate((z, y, x, z * z, y * y, x * x, z * y, z * x, y * x)):
+            moments[(1 + i) * LANES + lane] = moment
+
+
+@device
+def _moments_to_descriptors(moments: np.ndarray, scaling: Scaling) -> None:
+    """Turn sums of 1, z, y, x, zz, yy, xx, zy, zx, yx in place into descriptors, in the channels' order."""
+    unit_z = fill(np.float32(scaling.unit[0]))
+    unit_y = fill(np.float32(scaling.unit[1]))
+    unit_x = fill(np.float32(scaling.unit[2]))
+    size = load(moments, 0)
+    one = fill(np.float32(1))
+    share = one / size
+    z = load(moments, LANES) * share
+    y = load(moments, 2 * LANES) * share
+    x = load(moments, 3 * LANES) * share
+    zz = _central(load(moments, 4 * LANES) * share, z)
+    yy = _central(load(moments, 5 * LANES) * share, y)
+    xx = _central(load(moments, 6 * LANES) * share, x)
+    zy = (load(moments, 7 * LANES) * share - z * y) * unit_z * unit_y
+    zx = (load(moments, 8 * LANES) * share - z * x) * unit_z * unit_x
+    yx = (load(moments, 9 * LANES) * share - y * x) * unit_y * unit_x
+    zero = fill(np.float32(0))
+    zy = where_greater(zz * yy, zero, zy, zero)
+    zx = where_greater(zz * xx, zero, zx, zero)
+    yx = where_greater(yy * xx, zero, yx, zero)
+    zz = largest(zz * unit_z * unit_z, fill(np.float32(scaling.floor[0])))
+    yy = largest(yy * unit_y * unit_y, fill(np.float32(scaling.floor[1])))
+    xx = largest(xx * unit_x * unit_x, fill(np.float32(scaling.floor[2])))
+    half = fill(np.float32(0.5))
+    gain = fill(np.float32(scaling.offset))
+    store(moments, 0, _clipped(multiply_add(z * unit_z, gain, half)))
+    store(moments, LANES, _clipped(multiply_add(y * unit_y, gain, half)))
+    store(moments, 2 * LANES, _clipped(multiply_add(x * unit_x, gain, half)))
+    store(moments, 3 * LANES, smallest(zz, one))
+    store(moments, 4 * LANES, smallest(yy, one))
+    store(moments, 5 * LANES, smallest(xx, one))
+    store(moments, 6 * LANES, _clipped(multiply_add(zy / square_root(zz * yy), half, half)))
+    store(moments, 7 * LANES, _clipped(multiply_add(zx / square_root(zz * xx), half, half)))
+    store(moments, 8 * LANES, _clipped(multiply_add(yx / square_root(yy * xx), half, half)))
+    store(moments, 9 * LANES, smallest(size, one))
+
+
+@device
+def _central(second: Any, mean: Any) -> Any:
+    """Variance from the second moment and the mean; 0 where the difference is rounding noise."""
+    difference = second - mean * mean
+    return where_greater(difference, second * fill(_NOISE), difference, fill(np.float32(0)))
+
+
+@device
+def _clipped(value: Any) -> Any:
+    return smallest(largest(value, fill(np.float32(0))), fill(np.float32(1)))

@@ -1,0 +1,103 @@
+"""Shape descriptors of a labelling in memory: the bookkeeping and the threads around the kernels."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from .descriptor_ball import BallWindow, describe_ball
+from .descriptor_labels import Lattice, find_cells, find_runs, number_labels
+from .descriptor_statistics import Scaling
+from .moments import GaussianWindow, describe_gaussian
+
+#: Parts of the work a thread gets, so that all threads finish at about the same time.
+_PARTS_PER_THREAD = 8
+
+
+def describe(
+    labels: np.ndarray,
+    lattice: Lattice,
+    window: GaussianWindow | BallWindow,
+    scaling: Scaling,
+    channels: np.ndarray,
+    *,
+    listed: np.ndarray | None = None,
+    num_threads: int = 1,
+) -> np.ndarray:
+    """Shape descriptors of the voxels of the lattice's core.
+
+    Parameters
+    ----------
+    labels : (z, y, x) array of unsigned int
+        The labelling, 0 is background.
+    lattice, window, scaling
+        Where to sample the labels and to describe them, over which neighbourhood, and how descriptors are
+        scaled.
+    channels : (C,) array of int64
+        The descriptors to compute: 0-2 mean offset z, y, x; 3-5 variance z, y, x; 6-8 Pearson zy, zx, yx; 9
+        size.
+    listed : (n,) array of uint64, optional
+        The labels to describe, all by default.
+    num_threads : int, optional
+        Number of threads. The result does not depend on it.
+
+    Returns
+    -------
+    (C, z, y, x) array of float32
+        0 in the background. Voxels of labels that are not listed have offsets and Pearson coefficients of 0.5
+        (for "none"), and are 0 otherwise.
+    """
+    numbers, count = _numbered(labels, listed)
+    shape = tuple(e - b for b, e in zip(lattice.core_begin, lattice.core_end, strict=True))
+    out = np.zeros((channels.size, *shape), np.float32)
+    runs = find_runs(numbers, lattice, count)
+    cells = find_cells(numbers, lattice, count)
+    degree = 2 if np.any((channels >= 3) & (channels < 9)) else int(np.any(channels < 3))
+    if listed is not None:
+        _fill_unlisted(numbers, lattice, channels, out)
+
+    def run(first: int, last: int) -> None:
+        common = (numbers.ravel(), lattice, runs, cells, first, last)
+        if isinstance(window, GaussianWindow):
+            describe_gaussian(*common, window, degree, scaling, channels, out.ravel())
+        else:
+            describe_ball(*common, window, degree, scaling, channels, out.ravel())
+
+    if num_threads == 1 or len(cells.groups) == 0:
+        run(0, len(cells.groups))
+        return out
+    bounds = _shares(cells.groups, num_threads * _PARTS_PER_THREAD)
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(run, bounds[:-1], bounds[1:]))
+    return out
+
+
+def _numbered(labels: np.ndarray, listed: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """Labels as consecutive numbers, and how many there are; see `number_labels`."""
+    numbers = np.empty(labels.shape, np.int32)
+    known = np.zeros(0, np.uint64) if listed is None else listed
+    capacity = 1 << max(10, (2 * known.size).bit_length())
+    while True:
+        keys = np.zeros(capacity, np.uint64)
+        values = np.zeros(capacity, np.int32)
+        count = number_labels(labels, known, listed is not None, keys, values, numbers)
+        if count >= 0:
+            return numbers, count
+        capacity *= 8
+
+
+def _fill_unlisted(numbers: np.ndarray, lattice: Lattice, channels: np.ndarray, out: np.ndarray) -> None:
+    core = tuple(slice(b, e) for b, e in zip(lattice.core_begin, lattice.core_end, strict=True))
+    unlisted = numbers[core] == -1
+    for i in np.flatnonzero((channels < 3) | ((channels >= 6) & (channels < 9))):
+        out[i][unlisted] = 0.5
+
+
+def _shares(groups: np.ndarray, count: int) -> list[int]:
+    """Bounds of up to `count` ranges of groups with about as many cells each, none of which share a column.
+
+    Threads may not share a column, because labels that share a cell write to it in turn.
+    """
+    last_of_column = np.append(np.flatnonzero(np.diff(groups[:, 2])) + 1, len(groups))
+    cells = np.cumsum(groups[:, 1] - groups[:, 0])[last_of_column - 1]
+    ends = np.searchsorted(cells, np.linspace(0, cells[-1], count + 1)[1:])
+    return [0, *np.unique(last_of_column[ends]).tolist()]
