@@ -285,6 +285,13 @@ def test_stored_channels_are_found_only_together(stored_affinities):
         assert find_stored(part) is None
 
 
+def test_chunks_of_one_voxel_tell_no_stride_and_yet_are_not_confused(tiny_image):
+    volume = open_volume(tiny_image, chunks=(1, 11))
+    assert find_stored(volume[2:7])[1] == (slice(2, 7), slice(0, 11))
+    assert find_stored(volume[::2]) is None
+    assert find_stored(volume[::-1]) is None
+
+
 @given(st.data())
 def test_found_regions_are_never_wrong(tiny_image, data):
     array = open_volume(tiny_image, chunks=data.draw(st.tuples(st.integers(1, 9), st.integers(1, 11))))
