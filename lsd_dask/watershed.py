@@ -154,7 +154,7 @@ def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, ru
             return np.zeros([s.stop - s.start for s in region], np.uint64)
         heights, keep = _heights(values, keep, rules)
         origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
-        pointers = ascent.ascend(heights, keep, *_box(within(known, read)), origin, _slopes(rules))
+        pointers = ascent.ascend(heights, *_box(within(known, read)), origin, _slopes(rules))
         ascent.follow(pointers)
         if not ascent.escapes(pointers, keep, begin, end):
             found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
@@ -188,7 +188,7 @@ def _read(
 
 
 def _heights(values: np.ndarray, keep: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """The height of each voxel and whether it is part of a fragment."""
+    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is part of fragments."""
     axes = np.arange(3 - len(values), 3)
     scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
     inner = height.interior(values, axes)
@@ -204,7 +204,9 @@ def _heights(values: np.ndarray, keep: np.ndarray, rules: Rules) -> tuple[np.nda
         inner += of_distance * distance
     if rules.smoothing > 0:
         inner = height.smooth(inner, _taps(rules), axes)
-    return inner, keep
+    rimmed = np.full([n + 2 for n in inner.shape], -np.inf, np.float32)
+    rimmed[1:-1, 1:-1, 1:-1] = np.where(keep, inner, -np.inf)
+    return rimmed, keep
 
 
 def _taps(rules: Rules) -> np.ndarray:

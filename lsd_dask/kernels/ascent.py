@@ -15,7 +15,6 @@ ESCAPED = -1
 @kernel
 def ascend(
     height: np.ndarray,
-    keep: np.ndarray,
     begin: np.ndarray,
     end: np.ndarray,
     origin: np.ndarray,
@@ -26,63 +25,68 @@ def ascend(
     Parameters
     ----------
     height
-        float32 ``(z, y, x)``.
-    keep
-        boolean; voxels that are not kept are background and nothing points to them.
+        float32 ``(z + 2, y + 2, x + 2)``: the heights with a rim of one voxel; -inf in the rim and for background, to
+        which nothing points.
     begin, end
-        Box in which heights, and those of all neighbours, are known. Elsewhere pointers are `ESCAPED`.
+        Box, without counting the rim, in which heights and those of all neighbours are known. Elsewhere pointers
+        are `ESCAPED`.
     origin
-        Index of the array's first voxel in the volume.
+        Index in the volume of the first voxel, without counting the rim.
     slopes
         float32 ``(3, 3, 3)``, one over the distance to each of 26 neighbours; 0 for one that is no neighbour.
 
     Returns
     -------
     pointers
-        int32 flat indices, ``(z * y * x,)``.
+        int32 flat indices into the array without the rim, ``(z * y * x,)``.
 
     Notes
     -----
-    Where the highest neighbours are as high as the voxel itself, it points to the one that comes first in a
-    strict order: by distance to the nearest centre of a fixed lattice, then by place in the volume. So
-    plateaus are divided among lattice cells, chains on them are short, and no chain is a circle.
+    Where the highest neighbours are as high as the voxel itself, it points to the one that comes first in a strict
+    order: by distance to the nearest centre of a fixed lattice, then by place in the volume. So plateaus are
+    divided among lattice cells, chains on them are short, and no chain is a circle.
 
     Heights [1, 2, 5, 4] give pointers [1, 2, 2, 2].
     """
-    depth, rows, width = height.shape
-    pointers = np.full(height.size, ESCAPED, np.int32)
+    depth, rows, width = height.shape[0] - 2, height.shape[1] - 2, height.shape[2] - 2
+    pointers = np.full(depth * rows * width, ESCAPED, np.int32)
+    steepest = np.empty(width, np.float32)
+    steps = np.empty(width, np.int32)
+    ties = np.empty(width, np.int32)
     for z in range(begin[0], end[0]):
         for y in range(begin[1], end[1]):
+            here = height[z + 1, y + 1, 1 : width + 1]
+            steepest[:] = 0
+            steps[:] = 0
+            ties[:] = 0
+            for dz in range(3):
+                for dy in range(3):
+                    for dx in range(3):
+                        slope = slopes[dz, dy, dx]
+                        if slope == 0:
+                            continue
+                        there = height[z + dz, y + dy, dx : dx + width]
+                        step = ((dz - 1) * rows + dy - 1) * width + dx - 1
+                        for x in range(width):
+                            rise = (there[x] - here[x]) * slope
+                            steeper = rise > steepest[x]
+                            ties[x] = 0 if steeper else ties[x] | (rise == steepest[x])
+                            steps[x] = step if steeper else steps[x]
+                            steepest[x] = rise if steeper else steepest[x]
+            i = (z * rows + y) * width
             for x in range(begin[2], end[2]):
-                i = (z * rows + y) * width + x
-                pointers[i] = i
-                if not keep[z, y, x]:
-                    continue
-                here = height[z, y, x]
-                steepest = np.float32(0)
-                flat = False
-                for nz in range(max(z - 1, 0), min(z + 2, depth)):
-                    for ny in range(max(y - 1, 0), min(y + 2, rows)):
-                        for nx in range(max(x - 1, 0), min(x + 2, width)):
-                            slope = slopes[nz - z + 1, ny - y + 1, nx - x + 1]
-                            if slope == 0 or not keep[nz, ny, nx]:
-                                continue
-                            rise = (height[nz, ny, nx] - here) * slope
-                            if rise > steepest:
-                                steepest = rise
-                                flat = False
-                                pointers[i] = (nz * rows + ny) * width + nx
-                            elif rise == steepest:
-                                flat = True
-                if flat:
-                    pointers[i] = _first_of_equals(height, keep, z, y, x, steepest, origin, slopes)
+                if here[x] == -np.inf:
+                    pointers[i + x] = i + x
+                elif ties[x]:
+                    pointers[i + x] = _first_of_equals(height, z, y, x, steepest[x], origin, slopes)
+                else:
+                    pointers[i + x] = i + x + steps[x]
     return pointers
 
 
 @device
 def _first_of_equals(
     height: np.ndarray,
-    keep: np.ndarray,
     z: int,
     y: int,
     x: int,
@@ -90,25 +94,24 @@ def _first_of_equals(
     origin: np.ndarray,
     slopes: np.ndarray,
 ) -> int:
-    """Of the neighbours up the same slope, and the voxel itself if that is level, the first in the order.
-
-    For example, on a plateau with the lattice centre to its right, every voxel but the last points right.
-    """
-    depth, rows, width = height.shape
-    here = height[z, y, x]
-    first = -1
-    nearest = 0
-    for nz in range(max(z - 1, 0), min(z + 2, depth)):
-        for ny in range(max(y - 1, 0), min(y + 2, rows)):
-            for nx in range(max(x - 1, 0), min(x + 2, width)):
-                slope = slopes[nz - z + 1, ny - y + 1, nx - x + 1]
-                itself = nz == z and ny == y and nx == x
-                if not itself and (slope == 0 or not keep[nz, ny, nx]):
+    """Of the neighbours up the same slope - and the voxel itself, if that is level - the first in the strict order."""
+    rows, width = height.shape[1] - 2, height.shape[2] - 2
+    here = height[z + 1, y + 1, x + 1]
+    first = np.int64(-1)
+    nearest = np.int64(0)
+    for dz in range(3):
+        for dy in range(3):
+            for dx in range(3):
+                itself = dz == 1 and dy == 1 and dx == 1
+                if itself:
+                    if steepest > 0:
+                        continue
+                elif (
+                    slopes[dz, dy, dx] == 0
+                    or (height[z + dz, y + dy, x + dx] - here) * slopes[dz, dy, dx] != steepest
+                ):
                     continue
-                if itself and steepest > 0:
-                    continue
-                if not itself and (height[nz, ny, nx] - here) * slope != steepest:
-                    continue
+                nz, ny, nx = z + dz - 1, y + dy - 1, x + dx - 1
                 distance = _to_lattice(nz + origin[0], ny + origin[1], nx + origin[2])
                 if first < 0 or distance < nearest:
                     first = (nz * rows + ny) * width + nx
