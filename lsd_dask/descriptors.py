@@ -1,5 +1,6 @@
 """Local shape descriptors of a labelling, the auxiliary training targets of the method."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,7 +107,7 @@ def local_shape_descriptors(
     >>> import numpy as np
     >>> bar = np.array([[0, 7, 7, 7, 7, 7, 0]])
     >>> local_shape_descriptors(bar, sigma=2, components="1").round(2)
-    array([[[0.  , 0.84, 0.68, 0.5 , 0.32, 0.16, 0.  ]]], dtype=float32)
+    array([[[0.  , 0.81, 0.65, 0.5 , 0.35, 0.19, 0.  ]]], dtype=float32)
     """
     if segmentation.dtype.kind not in "iu":
         raise TypeError(f"segmentation: found dtype {segmentation.dtype}, expected integers")
@@ -216,7 +217,7 @@ def _method(
         )
     listed = None
     if labels is not None:
-        listed = tuple(sorted({int(i) for i in np.asarray(labels).ravel()} - {0}))
+        listed = tuple(sorted({operator.index(i) for i in np.asarray(labels, object).ravel()} - {0}))
     method = _Method(
         _per_axis("sigma", sigma, grid.dims),
         grid.voxel_size,
@@ -226,7 +227,7 @@ def _method(
         int(downsample),
         int(num_threads),
     )
-    if mode == "sphere" and len(set(method.samples)) > 1:
+    if mode == "sphere" and not np.allclose(method.samples, method.samples[0], rtol=1e-6):
         raise ValueError(
             f"sigma: found {method.sigma}, which is {method.samples} voxels of size {grid.voxel_size}; "
             "mode 'sphere' expects as many along every axis"
