@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import clusters, evaluation, ids, synthetic, viewing, workflows
+    from . import clusters, evaluation, ids, synthetic, viewing
     from .affinities import affinities
     from .agglomeration import LookupTable, MergeTree, agglomerate
     from .clusters import connect

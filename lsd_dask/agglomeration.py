@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import parquet
 from .kernels import agglomeration as kernels
 from .region_graph import RegionGraph
 
@@ -119,6 +120,30 @@ class MergeTree:
         ends = np.stack([_rows(self.ids, graph.edges.u), _rows(self.ids, graph.edges.v)], axis=1)
         return _scores(kernels.joining_levels(self.parents, self.levels, ends))
 
+    def to_parquet(self, path: str) -> None:
+        """Write the tree: one row a fragment, with the component it joined and when."""
+        columns = {
+            "fragment": self.ids,
+            "parent": self.ids[self.parents],
+            "level": self.levels,
+            "score": self.scores,
+        }
+        parquet.write_table(path, columns, {"merge_function": self.merge_function})
+
+    @classmethod
+    def from_parquet(cls, path: str) -> "MergeTree":
+        """Read what `to_parquet` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the file is missing, cut short, or another kind of table.
+        """
+        table, facts = parquet.read_table(path, "fragment", "parent", "level")
+        ids = parquet.column(table, "fragment")
+        parents = np.searchsorted(ids, parquet.column(table, "parent"))
+        return cls(ids, parents, parquet.column(table, "level"), facts["merge_function"])
+
     def linkage(self) -> np.ndarray:
         """The tree in the form of `scipy.cluster.hierarchy`.
 
@@ -173,6 +198,22 @@ class LookupTable:
         if row == len(self) or self.keys[row] != fragment:
             raise KeyError(f"Fragment {fragment} is not in this lookup table of {len(self)} fragments.")
         return int(self.values[row])
+
+    def to_parquet(self, path: str) -> None:
+        """Write the table: columns fragment and segment."""
+        parquet.write_table(path, {"fragment": self.keys, "segment": self.values})
+
+    @classmethod
+    def from_parquet(cls, path: str) -> "LookupTable":
+        """Read what `to_parquet` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the file is missing, cut short, or another kind of table.
+        """
+        table, _ = parquet.read_table(path, "fragment", "segment")
+        return cls(parquet.column(table, "fragment"), parquet.column(table, "segment"))
 
 
 def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> MergeTree:

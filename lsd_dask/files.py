@@ -56,7 +56,8 @@ def read_bytes(path: str) -> bytes:
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file so that nobody ever sees a part of it.
 
-    On a local disk it is written beside its place and moved there; object stores show an object when it is complete.
+    On a local disk it is written beside its place and moved there; object stores show an object when it is
+    complete.
     """
     fs, inner = fsspec.core.url_to_fs(path)
     fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
@@ -113,5 +114,5 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write several arrays as one ``.npz`` file, whole or not at all."""
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_bytes(path, buffer.getvalue())

@@ -1,8 +1,8 @@
 """Fragments (supervoxels) of affinities: the watershed, and decisions about whole fragments.
 
-The watershed itself is local (`lsd_dask.watershed`). Dropping small or faint fragments, or merging the surest of
-them at once, are decisions about whole fragments, wherever their parts lie; so they are made on the region graph of
-the whole volume, never on a block's part of it.
+The watershed itself is local (`lsd_dask.watershed`). Dropping small or faint fragments, or merging the surest
+of them at once, are decisions about whole fragments, wherever their parts lie; so they are made on the region
+graph of the whole volume, never on a block's part of it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask import delayed
+from dask.delayed import delayed
 
 from . import ids
 from .agglomeration import LookupTable, agglomerate
@@ -48,12 +48,12 @@ def extract_fragments(
     Parameters
     ----------
     affinities
-        ``(c, z, y, x)`` or ``(c, y, x)``, uint8 or floating point in [0, 1], to the direct lower neighbour along
-        each axis; further channels are ignored. NumPy, dask or DataArray.
+        ``(c, z, y, x)`` or ``(c, y, x)``, uint8 or floating point in [0, 1], to the direct lower neighbour
+        along each axis; further channels are ignored. NumPy, dask or DataArray.
     method
-        "steepest_ascent": local rules, the same fragments under any chunking. "seeded": the seeded watershed of the
-        reference system [1]_; on blocks its fragments depend on `context`, and only a context as large as the volume gives
-        those of the whole volume.
+        "steepest_ascent": local rules, the same fragments under any chunking. "seeded": the seeded
+        watershed of the reference system [1]_; on blocks its fragments depend on `context`, and only a
+        context as large as the volume gives those of the whole volume.
     height
         What steepest ascent climbs: the boundary "distance", the "affinity", or "both" added.
     smoothing
@@ -65,12 +65,12 @@ def extract_fragments(
     min_seed_distance
         Of "seeded": size, in voxels, of the window in which a seed is the maximum.
     context
-        Voxels along each axis to read around each block: decides the result of "seeded" (default 32). Steepest ascent
-        reads as much as it needs from stored volumes; for dask arrays that are not stored, this is the most it may
-        ask for.
+        Voxels along each axis to read around each block: decides the result of "seeded" (default 32).
+        Steepest ascent reads as much as it needs from stored volumes; for dask arrays that are not stored,
+        this is the most it may ask for.
     mask
-        Fragments and affinities are 0 where it is 0. A DataArray is placed by its coordinates, a bare array covers
-        the volume; any coarser resolution.
+        Fragments and affinities are 0 where it is 0. A DataArray is placed by its coordinates, a bare array
+        covers the volume; any coarser resolution.
     replace_sections
         Indices along z of sections whose affinities and fragments are set to 0.
     filter_fragments
@@ -83,16 +83,17 @@ def extract_fragments(
     Returns
     -------
     fragments
-        uint64, ``(z, y, x)`` or ``(y, x)``, of the same kind as `affinities`, lazy unless that is a NumPy array. 0 is
-        background; other ids are addresses of voxels (`lsd_dask.ids`), in the voxels of the stored volume if this
-        is a crop of one.
+        uint64, ``(z, y, x)`` or ``(y, x)``, of the same kind as `affinities`, lazy unless that is a NumPy
+        array. 0 is background; other ids are addresses of voxels (`lsd_dask.ids`), in the voxels of the
+        stored volume if this is a crop of one.
 
     Raises
     ------
     TypeError
         If affinities are neither uint8 nor floating point.
     ValueError
-        If affinities are not in [0, 1] or lack channels, for options out of range, and for a mask that does not fit.
+        If affinities are not in [0, 1] or lack channels, for options out of range, and for a mask that does
+        not fit.
 
     References
     ----------

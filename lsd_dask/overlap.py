@@ -264,7 +264,9 @@ class ArrayReader:
                 f"A block needs the voxels {_box(region)}, more context than this dask array was asked to "
                 "give. Store the volume first (save_volume, then open_volume), or pass a larger context."
             )
-        return self.array[(..., *local)]
+        index: Any = (Ellipsis, *local)
+        voxels: np.ndarray = self.array[index]
+        return voxels
 
 
 def bag_regions(
@@ -277,7 +279,7 @@ def bag_regions(
     first = _spatial_chunks(volumes[0], channel_axes[0])
     name = f"{getattr(function, 'name', 'bag-regions')}-" + tokenize(function, volumes, depth)
     tasks, gathered = _tasks(function, volumes, channel_axes, depth)
-    graph = {(name, i): (_listed, task) for i, (_, task) in enumerate(tasks)}
+    graph: dict[Any, Any] = {(name, i): (_listed, task) for i, (_, task) in enumerate(tasks)}
     layer = HighLevelGraph.from_collections(name, graph, dependencies=gathered)
     return db.Bag(layer, name, npartitions=math.prod(len(c) for c in first))
 
@@ -297,7 +299,7 @@ def _map_dask(
     )
     lead: tuple[int, ...] = () if channels is None else (0,)
     tasks, gathered = _tasks(function, volumes, channel_axes, depth, shared)
-    graph = {(name, *lead, *index): task for index, task in tasks}
+    graph: dict[Any, Any] = {(name, *lead, *index): task for index, task in tasks}
     layer = HighLevelGraph.from_collections(name, graph, dependencies=gathered)
     return da.Array(layer, name, chunks=first if channels is None else ((channels,), *first), dtype=dtype)
 
@@ -308,12 +310,12 @@ def _tasks(
     channel_axes: Sequence[bool],
     depth: Depth,
     shared: Delayed | None = None,
-) -> tuple[Iterator[tuple[tuple[int, ...], tuple[Any, ...]]], list[da.Array | Delayed]]:
+) -> tuple[Iterator[tuple[tuple[int, ...], tuple[Any, ...]]], list[Any]]:
     """One task a block, with the block's index, and the collections that the tasks depend on."""
     chunks = _spatial_chunks(volumes[0], channel_axes[0])
     shape = tuple(sum(c) for c in chunks)
     inputs = [_input(v, axis, chunks) for v, axis in zip(volumes, channel_axes, strict=True)]
-    needed: list[da.Array | Delayed] = [i for i in inputs if isinstance(i, da.Array)]
+    needed: list[Any] = [i for i in inputs if isinstance(i, da.Array)]
     constants: tuple[str, ...] = ()
     if shared is not None:
         needed.append(shared)

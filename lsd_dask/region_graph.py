@@ -24,6 +24,7 @@ import numpy as np
 import xarray as xr
 from dask.base import get_scheduler
 
+from . import files, parquet
 from .grids import Grid
 from .overlap import Reader, Region, Volume, bag_regions, grow, readers_of, within
 from .quantisation import quantisation_of, quantise
@@ -116,17 +117,35 @@ class RegionGraph:
         return graph
 
     def to_parquet(self, directory: str) -> None:
-        """Write ``nodes.parquet`` and ``edges.parquet``; see `lsd_dask.parquet`."""
-        from . import parquet
-
-        parquet.write_graph(self, directory)
+        """Write ``nodes.parquet`` and ``edges.parquet`` into a directory or URL; see `lsd_dask.parquet`."""
+        grid = self.grid
+        facts = {
+            "scale": self.scale,
+            "dims": grid.dims,
+            "shape": grid.shape,
+            "voxel_size": grid.voxel_size,
+            "offset": grid.offset,
+            "units": grid.units,
+        }
+        centers = {f"center_{axis}": c for axis, c in zip(grid.dims, self.centers.T, strict=True)}
+        parquet.write_table(
+            files.join(directory, "nodes.parquet"), {**self.nodes.columns(), **centers}, facts
+        )
+        parquet.write_table(files.join(directory, "edges.parquet"), self.edges.columns(), facts)
 
     @classmethod
     def from_parquet(cls, directory: str) -> "RegionGraph":
-        """Read what `to_parquet` wrote."""
-        from . import parquet
+        """Read what `to_parquet` wrote.
 
-        return parquet.read_graph(directory)
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If a file is missing, cut short, or another kind of table.
+        """
+        nodes, facts = NodeTable.from_parquet(files.join(directory, "nodes.parquet"))
+        edges, _ = EdgeTable.from_parquet(files.join(directory, "edges.parquet"))
+        grid = Grid(facts["dims"], facts["shape"], facts["voxel_size"], facts["offset"], facts["units"])
+        return cls(nodes, edges, grid, facts["scale"])
 
 
 @dataclass(frozen=True)

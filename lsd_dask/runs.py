@@ -1,9 +1,9 @@
 """The resumable run of a function over the blocks of a volume. It knows nothing of neurons.
 
-Each block is one task. Tasks are handed to the scheduler a few at a time, so that a million blocks do not wait there.
-When a block's data are written, its worker leaves a record beside them; a later run with the same fingerprint skips the
-block, and one with another computes it again. A block that fails is retried, then recorded and passed over; at
-the end the run raises, naming the blocks.
+Each block is one task. Tasks are handed to the scheduler a few at a time, so that a million blocks do not
+wait there. When a block's data are written, its worker leaves a record beside them; a later run with the same
+fingerprint skips the block, and one with another computes it again. A block that fails is retried, then
+recorded and passed over; at the end the run raises, naming the blocks.
 """
 
 import getpass

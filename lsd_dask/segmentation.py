@@ -5,14 +5,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from dask import delayed
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from distributed import Client
 
 from .agglomeration import LookupTable
 from .kernels import relabeling
 from .overlap import Reader, Region, Volume, map_regions
-from .parquet import read_lookup_table
 
 
 def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
@@ -23,8 +21,9 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
     fragments
         ``(z, y, x)`` or ``(y, x)``, unsigned integers; 0 stays 0.
     lut
-        The table, as from `MergeTree.cut`; or the path of one that was written with `write_lookup_table`, which each worker
-        then reads by itself. A table given as such goes to the workers once, not with every task.
+        The table, as from `MergeTree.cut`; or the path of one that was written with `LookupTable.to_parquet`,
+        which each worker then reads by itself. A table given as such goes to the workers once, not with every
+        task.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
         raise TypeError(f"Fragments are stored as {fragments.dtype}, expected integers.")
     if isinstance(lut, str):
         return map_regions(RelabelRegion(lut), [fragments], [False], depth=0, dtype=np.uint64)
-    if isinstance(fragments, np.ndarray):
+    if isinstance(fragments, np.ndarray) and isinstance(lut, LookupTable):
         return relabel_array(fragments, lut)
     return map_regions(_relabel_region, [fragments], [False], depth=0, dtype=np.uint64, shared=_share(lut))
 
@@ -60,7 +59,8 @@ def relabel_array(fragments: np.ndarray, lut: LookupTable) -> np.ndarray:
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
     if missing:
         raise ValueError(
-            f"Fragment {missing} is not in the lookup table of {len(lut)} fragments: was the table made from these "
+            f"Fragment {missing} is not in the lookup table of {len(lut)} fragments: was the table made "
+            "from these "
             "fragments?"
         )
     return out
@@ -88,7 +88,7 @@ class RelabelRegion:
 
 @lru_cache(maxsize=1)
 def _table(path: str) -> LookupTable:
-    return read_lookup_table(path)
+    return LookupTable.from_parquet(path)
 
 
 def _relabel_region(region: Region, lut: LookupTable, fragments: Reader) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from . import parquet
 from .kernels import region_graph as kernels
 
 
@@ -42,6 +44,27 @@ class NodeTable:
 
     def _columns(self) -> tuple[np.ndarray, ...]:
         return (self.ids, self.sizes, self.position_sums, self.begins, self.ends, self.affinity_sums)
+
+    def columns(self) -> dict[str, Any]:
+        """The table by columns, for Parquet."""
+        columns: dict[str, Any] = {"id": self.ids, "size": self.sizes, "affinity_sum": self.affinity_sums}
+        for axis, name in enumerate("zyx"):
+            columns[f"sum_{name}"] = self.position_sums[:, axis]
+            columns[f"begin_{name}"] = self.begins[:, axis]
+            columns[f"end_{name}"] = self.ends[:, axis]
+        return columns
+
+    @classmethod
+    def from_parquet(cls, path: str) -> "tuple[NodeTable, dict[str, Any]]":
+        """Read a table of nodes, and the facts that were written with it."""
+        triples = [[f"{name}_{axis}" for axis in "zyx"] for name in ("sum", "begin", "end")]
+        single = ["id", "size", "affinity_sum"]
+        table, facts = parquet.read_table(path, *single, *(name for names in triples for name in names))
+        ids, sizes, affinity_sums = (parquet.column(table, name) for name in single)
+        sums, begins, ends = (
+            np.stack([parquet.column(table, name) for name in names], axis=1) for names in triples
+        )
+        return cls(ids, sizes, sums, begins, ends, affinity_sums), facts
 
     @classmethod
     def of_block(cls, fragments: np.ndarray, affinities: np.ndarray, origin: Sequence[int]) -> "NodeTable":
@@ -81,6 +104,17 @@ class NodeTable:
             np.maximum.reduceat(ends[order], starts),
             np.add.reduceat(affinities[order], starts),
         )
+
+
+#: Names on disk of the plain columns of edges.
+_EDGE_COLUMNS = {
+    "u": "u",
+    "v": "v",
+    "counts": "count",
+    "contacts": "contacts",
+    "sums": "sum",
+    "maxima": "maximum",
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +166,24 @@ class EdgeTable:
 
     def _columns(self) -> tuple[np.ndarray, ...]:
         return (self.u, self.v, self.counts, self.contacts, self.sums, self.maxima)
+
+    def columns(self) -> dict[str, Any]:
+        """The table by columns, for Parquet; histograms are lists."""
+        return {
+            **{name: getattr(self, field) for field, name in _EDGE_COLUMNS.items()},
+            "histogram_bins": parquet.ragged(self.starts, self.bins),
+            "histogram_counts": parquet.ragged(self.starts, self.bin_counts),
+        }
+
+    @classmethod
+    def from_parquet(cls, path: str) -> "tuple[EdgeTable, dict[str, Any]]":
+        """Read a table of edges, and the facts that were written with it."""
+        names = _EDGE_COLUMNS.values()
+        table, facts = parquet.read_table(path, *names, "histogram_bins", "histogram_counts")
+        starts, bins = parquet.unragged(table, "histogram_bins")
+        _, counts = parquet.unragged(table, "histogram_counts")
+        plain = {field: parquet.column(table, name) for field, name in _EDGE_COLUMNS.items()}
+        return cls(**plain, starts=starts, bins=bins, bin_counts=counts), facts
 
     @classmethod
     def of_block(

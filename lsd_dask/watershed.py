@@ -188,7 +188,9 @@ def _read(
 
 
 def _heights(values: np.ndarray, keep: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is part of fragments."""
+    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is part of
+    fragments.
+    """
     axes = np.arange(3 - len(values), 3)
     scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
     inner = height.interior(values, axes)

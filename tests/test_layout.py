@@ -15,7 +15,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"lsd_dask": ROOT / "lsd_dask", "lsd_dask.workflows": ROOT / "workflows"}
 
 #: Data flows from left to right, and a module knows only what is on its left.
-FLOW = ("volumes", "fragments", "region_graph", "agglomeration", "segmentation", "evaluation")
+FLOW = (
+    "volumes",
+    "overlap",
+    "watershed",
+    "region_graph",
+    "agglomeration",
+    "segmentation",
+    "fragments",
+    "evaluation",
+)
 #: What runs the work and what makes the pictures knows nothing of neurons.
 APART = ("clusters", "runs", "viewing")
 #: All that kernels are made of.

@@ -1,7 +1,8 @@
-"""The steps from affinities to a scored segmentation: one module and one function a step, and `segment` for all.
+"""The steps from affinities to a scored segmentation: one module and one function a step, and `segment` for
+all.
 
-Each takes its options as keywords, as a dict, or as the path of a JSON or YAML file, runs block by block on a dask
-cluster, can be run again after it was interrupted, and returns what it wrote.
+Each takes its options as keywords, as a dict, or as the path of a JSON or YAML file, runs block by block on a
+dask cluster, can be run again after it was interrupted, and returns what it wrote.
 """
 
 import importlib

@@ -2,11 +2,14 @@
 
 import time
 
+import numpy as np
+import pyarrow as pa
+
 from lsd_dask import files
 from lsd_dask.agglomeration import agglomerate as agglomerate_graph
 from lsd_dask.agglomeration import merge_function_named
 from lsd_dask.formats import open_stored
-from lsd_dask.parquet import write_merge_scores, write_merge_tree
+from lsd_dask.parquet import write_table
 from lsd_dask.runs import Ledger
 
 from .config import workflow
@@ -27,9 +30,10 @@ from .running import (
 def agglomerate(config: AgglomerateConfig) -> StepResult:
     """Build the region graph of fragments and agglomerate it.
 
-    Blocks count the pairs of touching fragments; the tables add up to the exact graph of the whole volume. It is agglomerated as a
-    whole, so no block shows in the result. Writes, as Parquet files into the folder ``rag`` of the container: the graph (``nodes``,
-    ``edges``), the merge tree (``merges_...``) and each edge's score (``edges_...``).
+    Blocks count the pairs of touching fragments; the tables add up to the exact graph of the whole volume. It
+    is agglomerated as a whole, so no block shows in the result. Writes, as Parquet files into the folder
+    ``rag`` of the container: the graph (``nodes``, ``edges``), the merge tree (``merges_...``) and each
+    edge's score (``edges_...``).
     """
     started = time.perf_counter()
     merge_function_named(config.merge_function)
@@ -67,12 +71,16 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     skipped = ledger.finished() is not None
     if not skipped:
         tree = agglomerate_graph(graph, config.merge_function)
-        write_merge_scores(
-            graph,
-            tree.merge_scores(graph),
+        scores = tree.merge_scores(graph)
+        write_table(
             files.join(directory, f"edges_{config.merge_function}.parquet"),
+            {
+                "u": graph.edges.u,
+                "v": graph.edges.v,
+                "merge_score": pa.array(scores, mask=np.isnan(scores)),
+            },
         )
-        write_merge_tree(tree, tree_path)
+        tree.to_parquet(tree_path)
         ledger.finish({"fragments": len(tree)})
     return report(
         StepResult(

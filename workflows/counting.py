@@ -7,6 +7,7 @@ from typing import Any
 import dask.bag as db
 import numpy as np
 from distributed import Client
+
 from lsd_dask import files
 from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import FAN_IN, CountRegion, RegionGraph, check_neighborhood, finish_graph
@@ -55,7 +56,8 @@ def count_graph(
     channels = affinities.stored.channels or 0
     if neighborhood is None and channels > ndim:
         raise ValueError(
-            f"{affinities.stored.path}: found {channels} channels, expected {ndim}, or a neighborhood that says which "
+            f"{affinities.stored.path}: found {channels} channels, expected {ndim}, or a neighborhood "
+            "that says which "
             "offset each of them joins."
         )
     offsets = check_neighborhood(neighborhood, channels, ndim)

@@ -1,7 +1,8 @@
 """The main job on made-up tissue: ``python -m lsd_dask.workflows.demo``, or ``make demo``.
 
-Makes a volume of synthetic neuropil with affinities as a network might predict them, segments it on a local dask cluster,
-scores the result against the truth, draws a picture, and prints how to do the same with other data.
+Makes a volume of synthetic neuropil with affinities as a network might predict them, segments it on a local
+dask cluster, scores the result against the truth, draws a picture, and prints how to do the same with other
+data.
 """
 
 import argparse
@@ -42,15 +43,22 @@ def main() -> None:
     _print_scores(result.scores)
     console.print(f"\nRaw, fragments, segmentation and truth side by side: [bold]{picture}[/bold]")
     console.print(f"Scores over thresholds: {curve}")
-    console.print(
-        "\nThe same with your own affinities (zarr or HDF5; channels first, to the lower neighbour along z, y, x):\n\n"
-        f"  lsd-dask segment --affs-file YOURS.zarr --affs-dataset volumes/affs --out-file out.zarr "
-        f"--threshold {result.threshold:g}\n\n"
-        "or in Python:\n\n"
-        "  from lsd_dask import workflows\n"
-        f'  workflows.segment(affs_file="YOURS.zarr", out_file="out.zarr", threshold={result.threshold:g})\n\n'
-        "With --gt-file and --gt-dataset the best threshold is chosen for you; lsd-dask segment --help tells the rest."
-    )
+    console.print(_HOW_TO.format(threshold=f"{result.threshold:g}"), markup=False)
+
+
+_HOW_TO = """
+The same with your own affinities (zarr or HDF5; channels first, to the lower neighbour along z, y, x):
+
+  lsd-dask segment --affs-file YOURS.zarr --affs-dataset volumes/affs --out-file out.zarr --threshold
+  {threshold}
+
+or in Python:
+
+  from lsd_dask import workflows
+  workflows.segment(affs_file="YOURS.zarr", out_file="out.zarr", threshold={threshold})
+
+With --gt-file and --gt-dataset the best threshold is chosen for you; lsd-dask segment --help tells the rest.
+"""
 
 
 def make_volume(container: Path, size: int) -> None:
@@ -62,7 +70,9 @@ def make_volume(container: Path, size: int) -> None:
     for name in missing:
         save_volume(tissue[name], container / names[name])
     made = "made" if missing else "there from an earlier run"
-    console.print(f"Synthetic neuropil of {size}^3 voxels {made} in {time.perf_counter() - started:.0f} s: {container}")
+    console.print(
+        f"Synthetic neuropil of {size}^3 voxels {made} in {time.perf_counter() - started:.0f} s: {container}"
+    )
 
 
 def _print_scores(scores: object) -> None:

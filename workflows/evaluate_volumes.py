@@ -9,6 +9,7 @@ from typing import Any
 import dask.bag as db
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from lsd_dask import files
 from lsd_dask.evaluation import ContingencyTable, merge_tables
 from lsd_dask.formats import open_stored
@@ -42,7 +43,8 @@ class Evaluation(StepResult):
     Attributes
     ----------
     scores
-        One row a threshold: ``threshold``, ``voi_split``, ``voi_merge``, ``voi_sum``, ``rand_split``, ``rand_merge``, ...
+        One row a threshold: ``threshold``, ``voi_split``, ``voi_merge``, ``voi_sum``, ``rand_split``,
+        ``rand_merge``, ...
     """
 
     scores: Sequence[Mapping[str, Any]] = ()
@@ -57,9 +59,9 @@ class Evaluation(StepResult):
 def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     """Score the segmentations of a range of thresholds against a ground truth.
 
-    One pass over the volumes counts how fragments and true objects overlap; every threshold is then scored on that table
-    alone. Voxels whose true label is 0 are not evaluated. The scores are written as a Parquet file into the folder
-    ``rag/scores`` of the fragments' container.
+    One pass over the volumes counts how fragments and true objects overlap; every threshold is then scored on
+    that table alone. Voxels whose true label is 0 are not evaluated. The scores are written as a Parquet file
+    into the folder ``rag/scores`` of the fragments' container.
     """
     started = time.perf_counter()
     fragments = open_region(config.fragments_path, config)
@@ -112,7 +114,8 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     report(result)
     best = result.best
     console.print(
-        f"  best threshold: {best['threshold']:g} (VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
+        f"  best threshold: {best['threshold']:g} (VOI split {best['voi_split']:.3f}, merge "
+        f"{best['voi_merge']:.3f}, "
         f"sum {best['voi_sum']:.3f})"
     )
     return result

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from distributed import Client
+
 from lsd_dask import files, ids
+from lsd_dask.formats import open_stored
 from lsd_dask.fragments import check_refinement, make_rules, refine
 from lsd_dask.masks import MaskReader
 from lsd_dask.overlap import Reader, StoredReader
-from lsd_dask.parquet import write_lookup_table
 from lsd_dask.quantisation import quantisation_of
 from lsd_dask.runs import Block, BlockGrid
 from lsd_dask.segmentation import RelabelRegion
@@ -42,9 +43,9 @@ UNREFINED = "_unrefined"
 def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     """Make fragments (supervoxels) of affinities by watershed, block by block.
 
-    Every block writes its own part of the fragments, with ids that are final. Where fragments are to be filtered,
-    merged or dropped, that is decided on the region graph of the whole volume, and a second pass writes the result;
-    the first one's fragments stay beside it under a name that ends in ``_unrefined``.
+    Every block writes its own part of the fragments, with ids that are final. Where fragments are to be
+    filtered, merged or dropped, that is decided on the region graph of the whole volume, and a second pass
+    writes the result; the first one's fragments stay beside it under a name that ends in ``_unrefined``.
     """
     started = time.perf_counter()
     affinities = open_region(config.affs_path, config)
@@ -62,7 +63,7 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
         context=to_voxels("context", config.context, grid),
         replace_sections=config.replace_sections,
     )
-    options = {
+    options: dict[str, Any] = {
         "filter_fragments": config.filter_fragments,
         "epsilon_agglomerate": config.epsilon_agglomerate,
         "remove_debris": config.remove_debris,
@@ -77,7 +78,7 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     name = config.fragments_dataset.strip("/").rsplit("/", 1)[-1]
     identity = {
         "affinities": identity_of(affinities),
-        "mask": identity_of(mask.mask) if mask else None,
+        "mask": identity_of(mask) if mask else None,
         "rules": asdict(rules),
         "blocks": block_shape,
     }
@@ -88,7 +89,8 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
         out = prepare_volume(ledger, config, base_path, grid, "uint64", block_shape, "fragments")
         corner = tuple(s.start for s in affinities.part)
         whole = StoredReader(affinities.stored, tuple(slice(0, n) for n in affinities.stored.grid.shape))
-        task = _ExtractBlock(whole, mask, out, corner, rules)
+        upsampled = MaskReader(mask, mask.stored.grid, whole.stored.grid) if mask else None
+        task = _ExtractBlock(whole, upsampled, out, corner, rules)
         summary = run("extract fragments", task, BlockGrid(grid.shape, block_shape), ledger, client)
         if refined:
             _refine(config, client, out, affinities, options, name, block_shape, ledger.fingerprint)
@@ -133,18 +135,16 @@ def _check_affinities(stored: StoredVolume) -> None:
         )
 
 
-def _open_mask(config: ExtractFragmentsConfig, affinities: StoredVolume) -> MaskReader | None:
+def _open_mask(config: ExtractFragmentsConfig, affinities: StoredVolume) -> StoredReader | None:
     if config.mask_file is None or config.mask_dataset is None:
         return None
-    from lsd_dask.formats import open_stored
-
     stored = open_stored(f"{config.mask_file.rstrip('/')}/{config.mask_dataset.strip('/')}")
     if stored.channels is not None or stored.grid.dims != affinities.grid.dims:
         raise ValueError(
-            f"{stored.path}: found a mask of shape {stored.shape}, expected the axes {', '.join(affinities.grid.dims)}."
+            f"{stored.path}: found a mask of shape {stored.shape}, expected the axes "
+            f"{', '.join(affinities.grid.dims)}."
         )
-    reader = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
-    return MaskReader(reader, stored.grid, affinities.grid)
+    return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
 
 
 def _refine(
@@ -170,7 +170,7 @@ def _refine(
     )
     out = prepare_volume(ledger, config, config.fragments_path, base.grid, "uint64", block_shape, "fragments")
     table = files.join(ledger.directory, "refined.parquet")
-    write_lookup_table(refine(graph, **options), table)
+    refine(graph, **options).to_parquet(table)
     task = RelabelBlock(fragments, out, RelabelRegion(table))
     run("refine fragments", task, BlockGrid(base.grid.shape, block_shape), ledger, client)
 

@@ -4,7 +4,6 @@ import time
 
 from lsd_dask import files
 from lsd_dask.overlap import StoredReader
-from lsd_dask.parquet import write_lookup_table
 from lsd_dask.runs import BlockGrid, Ledger
 from lsd_dask.segmentation import RelabelRegion
 
@@ -29,8 +28,8 @@ from .running import (
 def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     """Write the segmentation of one threshold: every fragment becomes its segment.
 
-    A segment's id is the smallest fragment id in it, so the same object keeps its id in every crop and for every
-    block size.
+    A segment's id is the smallest fragment id in it, so the same object keeps its id in every crop and for
+    every block size.
     """
     started = time.perf_counter()
     fragments = open_region(config.fragments_path, config)
@@ -54,7 +53,7 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
         out = prepare_volume(ledger, config, config.out_path, grid, "uint64", block_shape, "segmentation")
         table = files.join(ledger.directory, "lookup.parquet")
         lut = tree.cut(config.threshold)
-        write_lookup_table(lut, table)
+        lut.to_parquet(table)
         whole = tuple(slice(0, n) for n in grid.shape)
         task = RelabelBlock(StoredReader(fragments.stored, fragments.part), out, RelabelRegion(table))
         summary = run(

@@ -3,10 +3,10 @@
 import time
 
 import numpy as np
+
 from lsd_dask import files
 from lsd_dask.agglomeration import LookupTable, MergeTree
 from lsd_dask.formats import open_stored
-from lsd_dask.parquet import read_merge_tree, write_lookup_table
 from lsd_dask.region_graph import RegionGraph
 
 from .config import workflow
@@ -20,8 +20,8 @@ from .running import StepResult, region_of, report
 def find_segments(config: FindSegmentsConfig) -> StepResult:
     """Cut the merge tree at a range of thresholds: one lookup table (fragment, segment) for each.
 
-    The tables are written as Parquet files into the folder ``rag/luts`` of the container. With a region, they hold
-    the fragments that the region touches; segment ids are those of the whole volume.
+    The tables are written as Parquet files into the folder ``rag/luts`` of the container. With a region, they
+    hold the fragments that the region touches; segment ids are those of the whole volume.
     """
     started = time.perf_counter()
     tree = open_merge_tree(config, config)
@@ -33,7 +33,7 @@ def find_segments(config: FindSegmentsConfig) -> StepResult:
             rows = np.isin(lut.keys, selected)
             lut = LookupTable(lut.keys[rows], lut.values[rows])
         path = lookup_table_path(config, config, threshold)
-        write_lookup_table(lut, path)
+        lut.to_parquet(path)
         paths[f"{threshold:g}"] = path
     folder = next(iter(paths.values())).rsplit("/", 1)[0]
     return report(
@@ -65,7 +65,7 @@ def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
             f"{path}: no merge tree for {edges.merge_function}; {there}. Run agglomerate with merge_function "
             f"{edges.merge_function} first."
         )
-    return read_merge_tree(path)
+    return MergeTree.from_parquet(path)
 
 
 def rag_directory_of(fragments: Fragments) -> str:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 from lsd_dask import __version__, files
 from lsd_dask.clusters import session
 from lsd_dask.formats import open_stored
@@ -14,16 +17,14 @@ from lsd_dask.overlap import StoredReader
 from lsd_dask.runs import Block, BlockGrid, Ledger, RunSummary, run_blocks
 from lsd_dask.storage import StoredVolume
 from lsd_dask.volumes import create_volume
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .options import Region as RegionOptions
 from .options import RunOptions
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-#: Blocks are this many voxels wide, unless the user says otherwise: small enough that a laptop's workers share a
-#: small volume, large enough that a block is seconds of work in a large one.
+#: Blocks are this many voxels wide, unless the user says otherwise: small enough that a laptop's workers
+#: share a small volume, large enough that a block is seconds of work in a large one.
 SMALL_BLOCK, LARGE_BLOCK, PLANAR_BLOCK = 128, 256, 1024
 
 #: Volumes of more voxels than this are cut into large blocks.
@@ -81,7 +82,8 @@ def open_region(path: str, options: RegionOptions) -> StoredReader:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such volume, or the region does not lie in it and on its voxels; the message names the file.
+        If there is no such volume, or the region does not lie in it and on its voxels; the message names the
+        file.
     """
     stored = open_stored(path)
     return StoredReader(stored, region_of(stored, options))
@@ -139,7 +141,8 @@ def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -
         return tuple(min(side, n) for n in grid.shape)
     if len(block_size) != grid.ndim:
         raise ValueError(
-            f"block_size has {len(block_size)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}) for {path}."
+            f"block_size has {len(block_size)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}) "
+            f"for {path}."
         )
     shape = [round(b / v) for b, v in zip(block_size, grid.voxel_size, strict=True)]
     if any(
@@ -147,7 +150,8 @@ def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -
     ):
         nearest = [max(1, n) * v for n, v in zip(shape, grid.voxel_size, strict=True)]
         raise ValueError(
-            f"block_size {list(block_size)} is no multiple of the voxel size {list(grid.voxel_size)} {grid.units} of "
+            f"block_size {list(block_size)} is no multiple of the voxel size {list(grid.voxel_size)} "
+            f"{grid.units} of "
             f"{path}; {nearest} would be."
         )
     return tuple(min(s, n) for s, n in zip(shape, grid.shape, strict=True))
@@ -199,7 +203,8 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, output: str | Non
     Returns
     -------
     bool
-        Whether there is something to go on with. If not, the output is to be created, replacing what is there.
+        Whether there is something to go on with. If not, the output is to be created, replacing what is
+        there.
 
     Raises
     ------
@@ -211,7 +216,8 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, output: str | Non
         return True
     if output is not None and there and not ledger.exists() and options.resume:
         raise FileExistsError(
-            f"{output} exists and was not written by this step. Choose another name, remove it, or replace it with "
+            f"{output} exists and was not written by this step. Choose another name, remove it, or "
+            "replace it with "
             "resume=False."
         )
     if ledger.exists():

@@ -43,9 +43,9 @@ class Segmentation(StepResult):
 def segment(config: SegmentConfig) -> Segmentation:
     """Make a segmentation of affinities: fragments, region graph, agglomeration, segmentation, scores.
 
-    Runs every step on one cluster; run again after an interruption, it goes on where it stopped. The container it
-    writes to holds the fragments, the segmentation of the chosen threshold, the region graph with the merge tree
-    and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
+    Runs every step on one cluster; run again after an interruption, it goes on where it stopped. The
+    container it writes to holds the fragments, the segmentation of the chosen threshold, the region graph
+    with the merge tree and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
     """
     started = time.perf_counter()
     made = {"fragments_file": config.out_file, "fragments_dataset": config.fragments_dataset}

@@ -25,11 +25,11 @@ def ascend(
     Parameters
     ----------
     height
-        float32 ``(z + 2, y + 2, x + 2)``: the heights with a rim of one voxel; -inf in the rim and for background, to
-        which nothing points.
+        float32 ``(z + 2, y + 2, x + 2)``: the heights with a rim of one voxel; -inf in the rim and for
+        background, to which nothing points.
     begin, end
-        Box, without counting the rim, in which heights and those of all neighbours are known. Elsewhere pointers
-        are `ESCAPED`.
+        Box, without counting the rim, in which heights and those of all neighbours are known. Elsewhere
+        pointers are `ESCAPED`.
     origin
         Index in the volume of the first voxel, without counting the rim.
     slopes
@@ -42,9 +42,9 @@ def ascend(
 
     Notes
     -----
-    Where the highest neighbours are as high as the voxel itself, it points to the one that comes first in a strict
-    order: by distance to the nearest centre of a fixed lattice, then by place in the volume. So plateaus are
-    divided among lattice cells, chains on them are short, and no chain is a circle.
+    Where the highest neighbours are as high as the voxel itself, it points to the one that comes first in a
+    strict order: by distance to the nearest centre of a fixed lattice, then by place in the volume. So
+    plateaus are divided among lattice cells, chains on them are short, and no chain is a circle.
 
     Heights [1, 2, 5, 4] give pointers [1, 2, 2, 2].
     """
@@ -94,11 +94,13 @@ def _first_of_equals(
     origin: np.ndarray,
     slopes: np.ndarray,
 ) -> int:
-    """Of the neighbours up the same slope - and the voxel itself, if that is level - the first in the strict order."""
+    """Of the neighbours up the same slope - and the voxel itself, if that is level - the first in the strict
+    order.
+    """
     rows, width = height.shape[1] - 2, height.shape[2] - 2
     here = height[z + 1, y + 1, x + 1]
-    first = np.int64(-1)
-    nearest = np.int64(0)
+    first = -1
+    nearest = 0
     for dz in range(3):
         for dy in range(3):
             for dx in range(3):

@@ -1,4 +1,4 @@
-"""How kernels are compiled: lazily, without the GIL, cached on disk, safely when many workers start at once."""
+"""How kernels are compiled: lazily, without the GIL, cached on disk, safely when many workers start."""
 
 import functools
 import os
@@ -18,11 +18,11 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     """Compile `function` with numba on its first call with each combination of argument types.
 
     The on-disk cache of numba keeps one index a function. Two processes that compile the same function
-    for different types at the same time can leave an index entry that names the other one's machine code, so the
-    first call for a combination of types holds a lock shared by all processes of the user.
+    for different types at the same time can leave an index entry that names the other one's machine code, so
+    the first call for a combination of types holds a lock shared by all processes of the user.
 
-    Never `parallel=True`: numba's default threading layer aborts when it is entered from several threads, and dask
-    workers are such threads.
+    Never `parallel=True`: numba's default threading layer aborts when it is entered from several threads, and
+    dask workers are such threads.
     """
     compiled = numba.njit(nogil=True, cache=True)(function)
     ready: set[tuple[Any, ...]] = set()

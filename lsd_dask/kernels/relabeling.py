@@ -9,8 +9,8 @@ from .compiling import device, kernel
 def relabel(labels: np.ndarray, keys: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.uint64:
     """Write the value of each label to `out`; 0 stays 0. Returns a label that has no value, or 0 if all do.
 
-    All arrays are flat uint64, `keys` ascending. For example labels [5, 5, 0, 3], keys [3, 5], values [1, 2] give
-    [2, 2, 0, 1].
+    All arrays are flat uint64, `keys` ascending. For example labels [5, 5, 0, 3], keys [3, 5], values [1, 2]
+    give [2, 2, 0, 1].
     """
     missing = np.uint64(0)
     last_label = np.uint64(0)
