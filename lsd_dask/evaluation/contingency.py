@@ -4,18 +4,19 @@ A table is all that scores need. It is small, tables of parts of a volume add up
 segmentation that relabels fragments relabels their table: one pass over the voxels serves all thresholds.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from os import PathLike
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from pyarrow import parquet
 
+from .. import files
 from ..kernels.contingency import count_pairs
 
 #: Voxels of an array that are converted and counted at a time.
@@ -91,11 +92,11 @@ class ContingencyTable:
         ValueError
             If the file is not a whole Parquet file of a contingency table.
         """
-        with fsspec.open(str(path), "rb") as file:
-            try:
-                table = parquet.read_table(file)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{path}: not a whole Parquet file ({error})") from error
+        content = files.read_bytes(str(path))
+        try:
+            table = parquet.read_table(io.BytesIO(content))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: not a whole Parquet file ({error})") from error
         expected = {"truth": pa.uint64(), "test": pa.uint64(), "count": pa.int64()}
         found = dict(zip(table.schema.names, table.schema.types, strict=True))
         if found != expected:
@@ -108,11 +109,12 @@ class ContingencyTable:
         Parameters
         ----------
         path : str or PathLike
-            Path, or any URL that fsspec knows. An existing file is replaced.
+            Path, or any URL that fsspec knows. The file is written whole or not at all, and replaces another.
         """
         table = pa.table({"truth": self.truth, "test": self.test, "count": self.counts})
-        with fsspec.open(str(path), "wb") as file:
-            parquet.write_table(table, file)
+        buffer = io.BytesIO()
+        parquet.write_table(table, buffer)
+        files.write_bytes(str(path), buffer.getvalue())
 
     def merge(self, other: "ContingencyTable") -> "ContingencyTable":
         """Add the table of other voxels."""

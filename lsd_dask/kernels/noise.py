@@ -4,7 +4,8 @@ No generator carries a state, so a voxel's number does not depend on the block i
 
 References
 ----------
-.. [1] G. L. Steele Jr., D. Lea and C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+.. [1] G. L. Steele Jr., D. Lea and C. H. Flood, "Fast splittable pseudorandom number generators",
+   OOPSLA 2014.
    https://doi.org/10.1145/2660193.2660195 (the mixing function of SplitMix64)
 """
 
@@ -15,7 +16,7 @@ from .compiling import device, kernel
 
 @device
 def mix(x: np.uint64) -> np.uint64:
-    """Scramble the bits of `x`, one to one: ``mix(0) = 16294208416658607535``, ``mix(1) = 10451216379200822465``."""
+    """Scramble the bits of `x`, one to one: ``mix(0) = 16294208416658607535``."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -35,8 +36,14 @@ def uniform(bits: np.uint64) -> float:
 
 
 @device
+def below(bits: np.uint64, n: int) -> int:
+    """A number from 0 to n - 1: ``below(17, 5) = 2``."""
+    return int(np.int64(bits % np.uint64(n)))
+
+
+@device
 def spline_weight(tap: int, u: float) -> float:
-    """Weight of control point ``floor(x) + tap - 1`` in a uniform cubic B-spline at x, where u = x - floor(x).
+    """Weight of control point ``floor(x) + tap - 1`` in a uniform cubic B-spline at x; u is x - floor(x).
 
     At u = 0 the four weights are 1/6, 4/6, 1/6, 0.
     """
@@ -53,8 +60,8 @@ def spline_weight(tap: int, u: float) -> float:
 def white_noise(key: np.uint64, origin: np.ndarray, out: np.ndarray) -> None:
     """Fill `out` (z, y, x) with independent noise of mean 0 and variance 1, nearly normal.
 
-    `origin` is the position of the first voxel. A value is the sum of the four 16-bit words of the hash of the
-    voxel's position, centred and scaled: 0xffff, 0, 0, 0 gives (65535 - 131070) / 37837 = -1.73.
+    `origin` is the position of the first voxel. A value is the sum of the four 16-bit words of the hash of
+    the voxel's position, centred and scaled: 0xffff, 0, 0, 0 gives (65535 - 131070) / 37837 = -1.73.
     """
     low = np.uint64(0xFFFF)
     for z in range(out.shape[0]):
@@ -73,19 +80,21 @@ def white_noise(key: np.uint64, origin: np.ndarray, out: np.ndarray) -> None:
 
 @kernel
 def smooth_noise(key: np.uint64, z: np.ndarray, y: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out` (z, y, x) with smooth noise of mean 0 and variance about 1: a cubic B-spline over random numbers.
+    """Fill `out` (z, y, x) with smooth noise of mean 0 and variance about 1: a B-spline over random numbers.
 
-    `z`, `y` and `x` are the positions along each axis, in units of the spacing of the control points; the noise at a
-    position is the same in whichever block it is asked for. Interpolating axis after axis costs four multiplications
-    a voxel instead of 64.
+    `z`, `y` and `x` are the positions along each axis, in units of the spacing of the control points; the
+    noise at a position is the same in whichever block it is asked for. Interpolating axis after axis costs
+    four multiplications a voxel instead of 64.
 
-    At an integer position the noise is the mean of 27 control points with weights 1/6, 4/6, 1/6 along each axis.
+    At an integer position the noise is the mean of 27 control points with weights 1/6, 4/6, 1/6 along each
+    axis.
     """
     z0, nz = _control_points(z)
     y0, ny = _control_points(y)
     x0, nx = _control_points(x)
     points = np.empty((nz, ny, nx))
-    # A spline through uniform numbers of variance 1/12 has, averaged over a cell, (151/315)^3 of their variance.
+    # A spline through uniform numbers of variance 1/12 has, averaged over a cell, (151/315)^3 of their
+    # variance.
     scale = np.sqrt(12.0 * (315.0 / 151.0) ** 3)
     for k in range(nz):
         for j in range(ny):
@@ -111,8 +120,8 @@ def smooth_noise(key: np.uint64, z: np.ndarray, y: np.ndarray, x: np.ndarray, ou
 @device
 def _control_points(positions: np.ndarray) -> tuple[int, int]:
     """First control point that ascending positions need, and how many: [2.0, 2.5] needs 4 from 1 on."""
-    first = np.int64(np.floor(positions[0])) - 1
-    return first, np.int64(np.floor(positions[-1])) - first + 3
+    first = int(np.floor(positions[0])) - 1
+    return first, int(np.floor(positions[-1])) - first + 3
 
 
 @device
