@@ -42,8 +42,8 @@ def neuropil(
     shape : (3,) sequence of int
         Number of voxels, z, y, x.
     voxel_size : (3,) sequence of float
-        In nanometres. Neurites are as thick as real ones, whatever the voxel size: nine of ten between 80 and
-        230 nm, dendrites up to 500 nm.
+        In nanometres. Neurites are as thick as real ones, whatever the voxel size: nine of ten between 70 and
+        240 nm, dendrites up to 500 nm.
     offset : (3,) sequence of float
         World position of the lower corner, a multiple of the voxel size: a volume is a window on endless
         tissue.
@@ -78,7 +78,7 @@ def neuropil(
     Notes
     -----
     A neurite that leaves the volume and comes back has one id for all its parts, as in a crop of real data.
-    Apart from that neurites hang together, but for one voxel in a thousand or less.
+    Apart from that neurites hang together, but for about one voxel in a thousand.
 
     Examples
     --------
