@@ -1,4 +1,4 @@
-"""Shape descriptors equal those of the package lsds; wrong input, lazy volumes, ids and types of all kinds."""
+"""Shape descriptors equal those of lsds; wrong input, lazy volumes, ids and types of all kinds."""
 
 import importlib
 import warnings
