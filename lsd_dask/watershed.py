@@ -15,6 +15,7 @@ References
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,22 +90,24 @@ class Rules:
         if self.method == "seeded":
             wanted = self.context or (32,) * len(local)
         else:
-            wanted = tuple(
-                h + m for h, m in zip(local, self.context or (FIRST_MARGIN,) * len(local), strict=True)
-            )
-        return tuple(0 if self.in_xy and axis < len(local) - 2 else w for axis, w in enumerate(wanted))
+            margin = self.context or (FIRST_MARGIN,) * len(local)
+            wanted = tuple(h + m for h, m in zip(local, margin, strict=True))
+        return self.beside(wanted)
 
     @property
     def height_depth(self) -> tuple[int, ...]:
         """Context, in voxels, on which the slope at a voxel depends."""
         reach = [math.ceil(CAP / size) for size in self.voxel_size]
-        depth = tuple(r + self.smoothing_radius + 2 for r in reach)
-        return tuple(0 if self.in_xy and axis < len(depth) - 2 else d for axis, d in enumerate(depth))
+        return self.beside([r + self.smoothing_radius + 2 for r in reach])
 
     @property
     def smoothing_radius(self) -> int:
         """Reach of the smoothing, in voxels: that of a Gaussian truncated at three standard deviations."""
         return int(3 * self.smoothing + 0.5)
+
+    def beside(self, depth: Sequence[int]) -> tuple[int, ...]:
+        """A depth without that along z, if each section is divided by itself."""
+        return tuple(0 if self.in_xy and axis < len(depth) - 2 else d for axis, d in enumerate(depth))
 
     def __call__(self, region: Region, affinities: Reader, mask: Reader | None = None) -> np.ndarray:
         """Fragments of a region; see `watershed_region`."""
@@ -135,8 +138,10 @@ def watershed_region(region: Region, affinities: Reader, mask: Reader | None, ru
     Raises
     ------
     ValueError, TypeError
-        For affinities of the wrong type, range or number of channels.
+        For affinities of the wrong type, range or number of channels, a volume that is too large for ids, and
+        a region that is too large to be divided at once.
     """
+    ids.check_extent([n + o for n, o in zip(affinities.shape, affinities.origin, strict=True)])
     if rules.method == "seeded":
         return _seeded(region, affinities, mask, rules)
     return _steepest_ascent(region, affinities, mask, rules)
@@ -148,6 +153,7 @@ def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, ru
     while True:
         known = grow(region, margin, shape)
         read = grow(known, rules.height_depth, shape)
+        _check_size(read)
         values, keep = _read(read, affinities, mask, rules)
         begin, end = _box(within(region, read))
         if not keep[begin[0] : end[0], begin[1] : end[1], begin[2] : end[2]].any():
@@ -159,7 +165,17 @@ def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, ru
         if not ascent.escapes(pointers, keep, begin, end):
             found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
             return found.reshape([s.stop - s.start for s in region])
-        margin = tuple(2 * m if m else 0 for m in margin)
+        margin = rules.beside([max(2 * m, FIRST_MARGIN) for m in margin])
+
+
+def _check_size(region: Region) -> None:
+    """Pointers are 32-bit indices."""
+    shape = tuple(s.stop - s.start for s in region)
+    if math.prod(shape) > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{shape} voxels are too many to be divided at once, expected at most 2**31 - 1: "
+            "pass a volume in smaller chunks."
+        )
 
 
 def _read(
@@ -188,9 +204,7 @@ def _read(
 
 
 def _heights(values: np.ndarray, keep: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is part of
-    fragments.
-    """
+    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is inside."""
     axes = np.arange(3 - len(values), 3)
     scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
     inner = height.interior(values, axes)
@@ -265,8 +279,7 @@ def _seeds(inside: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
         distance = np.full(inside.shape, np.float32(np.sqrt(sum(n * n for n in inside.shape))))
     else:
         distance = edt.edt(np.ascontiguousarray(inside), anisotropy=sizes, black_border=False)
-    window = [min(rules.min_seed_distance, max(n, 1)) if n > 1 else 1 for n in inside.shape]
-    maxima = ndimage.maximum_filter(distance, window) == distance
+    maxima = ndimage.maximum_filter(distance, rules.min_seed_distance) == distance
     labels, _ = ndimage.label(maxima)
     return distance, labels
 

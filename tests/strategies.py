@@ -30,7 +30,7 @@ def chunkings(draw: st.DrawFn, shape: Sequence[int]) -> tuple[tuple[int, ...], .
     """Ways to cut a volume into chunks, even or not, as dask spells them."""
     chunks = []
     for n in shape:
-        cuts = draw(st.sets(st.integers(1, n - 1), max_size=5)) if n > 1 else set()
+        cuts = draw(st.sets(st.integers(1, n - 1), max_size=3)) if n > 1 else set()
         chunks.append(tuple(np.diff([0, *sorted(cuts), n]).tolist()))
     return tuple(chunks)
 
