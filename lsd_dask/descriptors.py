@@ -116,7 +116,7 @@ def local_shape_descriptors(
     grid = grid_of(segmentation)
     if voxel_size is not None:
         grid = replace(grid, voxel_size=_per_axis("voxel_size", voxel_size, grid.dims))
-    method = _method(grid, sigma, components, labels, mode, downsample, num_threads)
+    method = make_method(grid, sigma, components, labels, mode, downsample, num_threads)
     region = _region(grid, roi, downsample)
     if isinstance(segmentation, np.ndarray):
         return method(segmentation, OverlapBlock(region, tuple(s.start for s in region), grid.shape))
@@ -127,8 +127,20 @@ def local_shape_descriptors(
 
 
 @dataclass(frozen=True)
-class _Method:
-    """Everything that decides the descriptors of a block; the kernel of `map_overlap`."""
+class Method:
+    """Everything that decides the descriptors of a block; the kernel of `map_overlap`.
+
+    Attributes
+    ----------
+    sigma, voxel_size
+        In world units, one number an axis.
+    channels
+        The kernels' numbers of the channels.
+    labels
+        The objects to describe, None for all.
+    mode, downsample, num_threads
+        As for `local_shape_descriptors`.
+    """
 
     sigma: tuple[float, ...]
     voxel_size: tuple[float, ...]
@@ -139,6 +151,7 @@ class _Method:
     num_threads: int
 
     def __call__(self, haloed: np.ndarray, block: OverlapBlock) -> np.ndarray:
+        """The descriptors of a block's core, ``(C, z, y, x)``."""
         start = [o - s.start for o, s in zip(block.origin, block.core, strict=True)]
         phase = [-o % self.downsample for o in start]
         origin = [(o + p) // self.downsample for o, p in zip(start, phase, strict=True)]
@@ -199,16 +212,16 @@ class _Method:
         return _unsigned(np.array(labels, dtype)).astype(np.uint64)
 
 
-def _method(
+def make_method(
     grid: Grid,
     sigma: float | Sequence[float],
-    components: str | None,
-    labels: Any,
-    mode: str,
-    downsample: int,
-    num_threads: int,
-) -> _Method:
-    """The method for a grid, all of it checked."""
+    components: str | None = None,
+    labels: Any = None,
+    mode: str = "gaussian",
+    downsample: int = 1,
+    num_threads: int = 1,
+) -> Method:
+    """The method for a grid, all of it checked: options and errors as of `local_shape_descriptors`."""
     if mode not in ("gaussian", "sphere"):
         raise ValueError(f"mode: found {mode!r}, expected 'gaussian' or 'sphere'")
     if downsample < 1 or num_threads < 1:
@@ -218,7 +231,7 @@ def _method(
     listed = None
     if labels is not None:
         listed = tuple(sorted({operator.index(i) for i in np.asarray(labels, object).ravel()} - {0}))
-    method = _Method(
+    method = Method(
         _per_axis("sigma", sigma, grid.dims),
         grid.voxel_size,
         _channels(components, grid.ndim),

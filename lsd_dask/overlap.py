@@ -105,16 +105,25 @@ def map_overlap(
     array([5, 5, 5, 3])
     """
     return map_regions(
-        _Haloed(kernel, depth), [volume], [channel_axis], depth=depth, dtype=dtype, channels=channels
+        Haloed(kernel, depth), [volume], [channel_axis], depth=depth, dtype=dtype, channels=channels
     )
 
 
 @dataclass(frozen=True)
-class _Haloed:
+class Haloed:
+    """Reads a region with a halo and runs a kernel on it: what one task of `map_overlap` does.
+
+    Attributes
+    ----------
+    kernel, depth
+        As for `map_overlap`.
+    """
+
     kernel: Callable[[np.ndarray, OverlapBlock], np.ndarray]
     depth: Depth
 
     def __call__(self, region: Region, reader: Reader) -> np.ndarray:
+        """The kernel's result for a region."""
         haloed = grow(region, self.depth, reader.shape)
         block = OverlapBlock(within(region, haloed), tuple(s.start for s in region), reader.shape)
         return self.kernel(reader.read(haloed), block)

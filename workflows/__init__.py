@@ -16,6 +16,7 @@ __all__ = [
     "extract_fragments",
     "extract_segmentation",
     "find_segments",
+    "lsds",
     "segment",
 ]
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .extract_fragments import extract_fragments
     from .extract_segmentation import extract_segmentation
     from .find_segments import find_segments
+    from .lsds import lsds
     from .segment import segment
 
 

@@ -3,9 +3,9 @@
 The keys are those of the funkelab scripts, so that existing configuration files keep working.
 """
 
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from .fields import Dataset, File, Fraction, Name, Position, Size, array_path
 from .options import (
@@ -241,6 +241,53 @@ class EvaluateAnnotationsConfig(Fragments, EdgesInput, Thresholds, Region, RunOp
     """Name of the network that predicted the affinities, noted in the table of scores."""
 
 
+class LsdsConfig(Blocks, Region, RunOptions):
+    """Options of `lsds`."""
+
+    step = "lsds"
+    summary = "Compute the local shape descriptors of a volume of labels."
+    heading = "Descriptors"
+
+    labels_file: File = Field(examples=["truth.zarr"])
+    """Container of the labels."""
+
+    labels_dataset: Dataset = "volumes/labels/neuron_ids"
+    """Array of labels in it, integer, 0 = background."""
+
+    lsds_file: File = Field(examples=["truth.zarr"])
+    """Container the descriptors are written to."""
+
+    lsds_dataset: Dataset = "volumes/lsds"
+    """Array of descriptors in it, (channel, z, y, x)."""
+
+    sigma: PositiveFloat | Size = Field(examples=[120])
+    """Extent of the neighbourhood in world units, for all axes or one for each: the standard deviation of a
+    Gaussian, or the radius of a ball."""
+
+    components: str | None = Field(None, pattern="^[0-9]+$")
+    """Digits of the channels to compute, ascending, e.g. "0129"; all by default. Offsets 0-2, variances 3-5,
+    Pearson coefficients 6-8, size 9; in 2-D 0-1, 2-3, 4, 5."""
+
+    mode: Literal["gaussian", "sphere"] = "gaussian"
+    """Shape of the neighbourhood."""
+
+    downsample: PositiveInt = 1
+    """Look at every n-th voxel only, and give each block of n voxels a side one value."""
+
+    dtype: Literal["uint8", "float32"] = "uint8"
+    """How values from 0 to 1 are stored: uint8 is 255 times the value, rounded."""
+
+    @property
+    def labels_path(self) -> str:
+        """Path of the labels."""
+        return array_path(self.labels_file, self.labels_dataset)
+
+    @property
+    def lsds_path(self) -> str:
+        """Path of the descriptors."""
+        return array_path(self.lsds_file, self.lsds_dataset)
+
+
 #: The steps that can be run, by one command each.
 STEPS: tuple[type[Config], ...] = (
     SegmentConfig,
@@ -249,4 +296,5 @@ STEPS: tuple[type[Config], ...] = (
     FindSegmentsConfig,
     ExtractSegmentationConfig,
     EvaluateVolumesConfig,
+    LsdsConfig,
 )

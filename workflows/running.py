@@ -238,18 +238,19 @@ def prepare_volume(
     dtype: str,
     block_shape: Sequence[int],
     what: str,
+    channels: int | None = None,
 ) -> StoredVolume:
     """Open the volume that a run writes, or create it."""
     if prepare(ledger, options, what=what, output=path):
         return open_stored(path)
     return create_volume(
         path,
-        grid.shape,
+        grid.shape if channels is None else (channels, *grid.shape),
         dtype,
         voxel_size=grid.voxel_size,
         offset=grid.offset,
         units=grid.units,
-        dims=grid.dims,
+        dims=grid.dims if channels is None else ("channel", *grid.dims),
         block_shape=block_shape,
         overwrite=True,
     )

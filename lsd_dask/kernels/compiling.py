@@ -10,8 +10,9 @@ import numba
 import numpy as np
 from filelock import FileLock
 
-#: For functions that are only called from other kernels.
-device = numba.njit(nogil=True, cache=True)
+#: For functions that are only called from other kernels, whose machine code theirs becomes part of. Not
+#: cached by themselves: several kernels may call one, for different types, and be compiled at the same time.
+device = numba.njit(nogil=True)
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
@@ -32,7 +33,7 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
         signature = tuple(map(_type_of, args))
         if signature in ready:
             return compiled(*args)
-        with FileLock(_lock_path()):
+        with FileLock(_lock_path(function)):
             compiled.compile(tuple(numba.typeof(arg) for arg in args))
         ready.add(signature)
         return compiled(*args)
@@ -46,7 +47,7 @@ def _type_of(argument: Any) -> Any:
     return type(argument)
 
 
-def _lock_path() -> Path:
+def _lock_path(function: Callable[..., Any]) -> Path:
     directory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lsd_dask"
     directory.mkdir(parents=True, exist_ok=True)
-    return directory / "compile.lock"
+    return directory / f"{function.__module__}.{function.__qualname__}.lock"

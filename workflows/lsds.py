@@ -1,0 +1,103 @@
+"""Local shape descriptors of a whole volume of labels: training targets, computed once."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lsd_dask.descriptors import Method, make_method
+from lsd_dask.overlap import Haloed, StoredReader
+from lsd_dask.runs import Block, BlockGrid
+from lsd_dask.storage import StoredVolume
+
+from .config import workflow
+from .models import LsdsConfig
+from .running import (
+    StepResult,
+    block_shape_for,
+    cluster,
+    identity_of,
+    ledger_for,
+    open_region,
+    prepare_volume,
+    report,
+    run,
+)
+
+
+@workflow(LsdsConfig)
+def lsds(config: LsdsConfig) -> StepResult:
+    """Write the local shape descriptors of a volume of labels, block by block.
+
+    Blocks read the context they need from the labels, so that no block shows in the result.
+    """
+    started = time.perf_counter()
+    labels = open_region(config.labels_path, config)
+    if labels.stored.channels is not None or labels.stored.dtype.kind not in "ui":
+        raise TypeError(
+            f"{config.labels_path}: found {labels.stored.dtype} of shape {labels.stored.shape}, expected "
+            "integer "
+            "labels without channels."
+        )
+    grid = labels.stored.grid.crop(labels.part)
+    method = make_method(
+        grid,
+        config.sigma,
+        components=config.components,
+        mode=config.mode,
+        downsample=config.downsample,
+    )
+    if any(n % config.downsample for n in grid.shape):
+        raise ValueError(
+            f"{config.labels_path}: found {grid.shape} voxels, expected multiples of downsample "
+            f"{config.downsample}."
+        )
+    block_shape = block_shape_for(grid, config.block_size, config.labels_path)
+    identity = {
+        "labels": identity_of(labels),
+        "descriptors": asdict(method),
+        "dtype": config.dtype,
+        "blocks": block_shape,
+    }
+    name = config.lsds_dataset.strip("/").rsplit("/", 1)[-1]
+    ledger = ledger_for(config.lsds_file, "lsds", name, identity)
+    with cluster(config) as client:
+        out = prepare_volume(
+            ledger,
+            config,
+            config.lsds_path,
+            grid,
+            config.dtype,
+            block_shape,
+            "descriptors",
+            channels=len(method.channels),
+        )
+        task = _DescribeBlock(labels, out, method)
+        summary = run("describe shapes", task, BlockGrid(grid.shape, block_shape), ledger, client)
+    return report(
+        StepResult(
+            "lsds",
+            {"descriptors": config.lsds_path},
+            time.perf_counter() - started,
+            summary.blocks,
+            summary.skipped,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _DescribeBlock:
+    labels: StoredReader
+    out: StoredVolume
+    method: Method
+
+    def __call__(self, block: Block) -> Mapping[str, Any]:
+        values = Haloed(self.method, self.method.depth)(block.region, self.labels)
+        if self.out.dtype == np.uint8:
+            values = np.rint(values * 255).astype(np.uint8)
+        # Arrays begin as zeros: what is all background is recorded, not written.
+        if values.any():
+            self.out.write(block.region, values)
+        return {"foreground": int(np.count_nonzero(values.any(axis=0)))}
