@@ -361,7 +361,8 @@ def _find(root: np.ndarray, node: int) -> int:
 def _grown(a: np.ndarray) -> np.ndarray:
     """A copy with room for twice as many elements."""
     b = np.empty(2 * a.size, a.dtype)
-    b[: a.size] = a
+    for i in range(a.size):
+        b[i] = a[i]
     return b
 
 

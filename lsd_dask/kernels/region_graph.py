@@ -51,11 +51,11 @@ def count_nodes(
                         n += 1
                         slots[slot] = i
                         ids[i] = fragment
-                        columns[i, :4] = 0
+                        for column in range(11):
+                            columns[i, column] = 0
                         columns[i, 4] = z
                         columns[i, 5] = y
                         columns[i, 6] = x
-                        columns[i, 7:] = 0
                         if 2 * n > slots.size:
                             slots, mask = _new_slots(2 * slots.size)
                             for j in range(n):
@@ -146,7 +146,8 @@ def count_faces(
                             slots[slot] = edge
                             pairs[edge, 0] = u
                             pairs[edge, 1] = v
-                            columns[edge] = 0
+                            for column in range(4):
+                                columns[edge, column] = 0
                             if 2 * n > slots.size:
                                 slots, mask = _new_slots(2 * slots.size)
                                 for j in range(n):
@@ -274,7 +275,8 @@ def _hash_pair(u: np.uint64, v: np.uint64) -> np.uint64:
 def _doubled(a: np.ndarray) -> np.ndarray:
     """A copy with room for twice as many elements."""
     b = np.empty(2 * a.size, a.dtype)
-    b[: a.size] = a
+    for i in range(a.size):
+        b[i] = a[i]
     return b
 
 
@@ -282,5 +284,7 @@ def _doubled(a: np.ndarray) -> np.ndarray:
 def _doubled_rows(a: np.ndarray) -> np.ndarray:
     """A copy with room for twice as many rows."""
     b = np.empty((2 * a.shape[0], a.shape[1]), a.dtype)
-    b[: a.shape[0]] = a
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            b[i, j] = a[i, j]
     return b
