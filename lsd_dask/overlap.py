@@ -206,7 +206,7 @@ def grow(region: Region, depth: Depth, shape: Sequence[int]) -> Region:
     >>> grow((slice(4, 8), slice(0, 4)), (2, 3), (16, 16))
     (slice(2, 10, None), slice(0, 7, None))
     """
-    depths = (depth,) * len(region) if isinstance(depth, int) else tuple(depth)
+    depths = np.broadcast_to(depth, len(region)).tolist()
     return tuple(
         slice(max(0, s.start - d), min(n, s.stop + d)) for s, d, n in zip(region, depths, shape, strict=True)
     )
@@ -286,7 +286,7 @@ def bag_regions(
     Each block is a partition of its own.
     """
     first = _spatial_chunks(volumes[0], channel_axes[0])
-    name = f"{getattr(function, 'name', 'bag-regions')}-" + tokenize(function, volumes, depth)
+    name = f"{getattr(function, 'name', 'bag-regions')}-" + tokenize(function, volumes, channel_axes, depth)
     tasks, gathered = _tasks(function, volumes, channel_axes, depth)
     graph: dict[Any, Any] = {(name, i): (_listed, task) for i, (_, task) in enumerate(tasks)}
     layer = HighLevelGraph.from_collections(name, graph, dependencies=gathered)
@@ -304,7 +304,7 @@ def _map_dask(
 ) -> da.Array:
     first = _spatial_chunks(volumes[0], channel_axes[0])
     name = f"{getattr(function, 'name', 'map-regions')}-" + tokenize(
-        function, volumes, depth, dtype, channels, shared
+        function, volumes, channel_axes, depth, dtype, channels, shared
     )
     lead: tuple[int, ...] = () if channels is None else (0,)
     tasks, gathered = _tasks(function, volumes, channel_axes, depth, shared)

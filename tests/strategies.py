@@ -64,13 +64,13 @@ def label_volumes(draw: st.DrawFn, shape: Sequence[int], *, most: int = 8) -> np
 def affinities(
     draw: st.DrawFn, shape: Sequence[int], *, channels: int | None = None, dtypes: str = "ufe"
 ) -> np.ndarray:
-    """Affinities to some neighbours, by default one an axis: smooth, in steps, noisy, flat, all or none.
+    """Affinities to some neighbours, by default one an axis: smooth, in steps, noisy, flat, or nearly so.
 
     `dtypes`: u for uint8, f and d for float32 and float64, e for float16.
     """
     rng = np.random.default_rng(draw(seeds))
     size = (len(shape) if channels is None else channels, *shape)
-    kind = draw(st.sampled_from(["smooth", "cells", "steps", "noise", "flat", "zeros", "ones"]))
+    kind = draw(st.sampled_from(["smooth", "cells", "steps", "noise", "flat", "holes", "specks"]))
     if kind in ("smooth", "cells"):
         field = ndimage.gaussian_filter(rng.normal(size=size), (0, *(1.5,) * len(shape)), mode="nearest")
         spread = np.ptp(field) or 1
@@ -81,8 +81,11 @@ def affinities(
         values = rng.integers(0, 4, size) / 3
     elif kind == "noise":
         values = rng.random(size)
+    elif kind == "flat":
+        values = np.full(size, draw(st.sampled_from([0.0, 0.3, 0.7, 1.0])))
     else:
-        values = np.full(size, {"flat": draw(st.floats(0, 1)), "zeros": 0.0, "ones": 1.0}[kind])
+        few = rng.random(size[1:]) < draw(st.sampled_from([0.0002, 0.002, 0.02]))
+        values = np.broadcast_to(few != (kind == "holes"), size).astype(float)
     dtype = draw(st.sampled_from([np.dtype("u1" if d == "u" else d) for d in dtypes]))
     return np.rint(values * 255).astype(np.uint8) if dtype == np.uint8 else values.astype(dtype)
 

@@ -172,6 +172,18 @@ def test_a_region_has_the_fragments_of_the_whole_volume(problem, data):
     assert np.array_equal(fragments_of(values, mask, rules, region), whole[region])
 
 
+@pytest.mark.parametrize("side", [1.0, 1.7])
+@pytest.mark.parametrize("hole", range(24, 57, 2))
+def test_a_voxel_alone_knows_the_boundary_on_either_side(hole, side):
+    values = np.full((2, 1, 80), 255, np.uint8)
+    values[:, 0, hole] = 0
+    rules = Rules(voxel_size=(1.0, side), context=(0, 0))
+    whole = fragments_of(values, None, rules)
+    for x in range(hole - 12, hole + 13):
+        region = (slice(0, 1), slice(x, x + 1))
+        assert fragments_of(values, None, rules, region) == whole[region]
+
+
 @given(problems(LONG), st.data())
 def test_any_chunking_gives_the_same_fragments(problem, data):
     values, mask, rules = problem
