@@ -52,17 +52,39 @@ class MaskReader:
 
 
 def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
-    """A mask array at the resolution of `grid`, boolean; lazy if the mask is.
+    """A mask at the resolution of a volume.
 
-    A DataArray is placed by its coordinates; a bare array is taken to cover the same box, so that its voxels
-    are ``ceil(shape / mask shape)`` voxels wide.
+    Parameters
+    ----------
+    mask
+        ``(z, y, x)`` or ``(y, x)``, False where it is 0. A DataArray is placed by its coordinates; a bare
+        array is taken to cover the same box as the volume, so that its voxels are
+        ``ceil(shape / mask shape)`` voxels wide.
+    grid
+        Where the volume lies.
+
+    Returns
+    -------
+    mask
+        Boolean, of the volume's shape; a dask array if the mask is lazy, else a NumPy array.
 
     Raises
     ------
     ValueError
-        If a bare array's shape does not fit into the volume's, or a DataArray does not cover the volume.
+        If a bare array's shape does not fit into the volume's, or a DataArray has other axes or does not
+        cover the volume.
+
+    Examples
+    --------
+    >>> grid = Grid(("y", "x"), (2, 5), voxel_size=(1, 1), offset=(0, 0))
+    >>> align_mask(np.array([[0, 1, 1]]), grid).astype(int)
+    array([[0, 0, 1, 1, 1],
+           [0, 0, 1, 1, 1]])
     """
     if isinstance(mask, xr.DataArray):
+        if mask.dims != grid.dims:
+            found = ", ".join(map(str, mask.dims))
+            raise ValueError(f"The mask has the axes ({found}), expected ({', '.join(grid.dims)}).")
         mask_grid = grid_of(mask)
         array = mask.data
     else:
@@ -76,7 +98,7 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
                 f"{mask_grid.offset[axis]:g} to {mask_grid.end[axis]:g}, "
                 f"the volume {grid.offset[axis]:g} to {grid.end[axis]:g} {grid.units}."
             )
-        if not (len(index) == n and index[0] == 0):
+        if not np.array_equal(index, np.arange(n)):
             array = (np if isinstance(array, np.ndarray) else da).take(array, index, axis)
     return array.astype(bool)
 
@@ -84,7 +106,8 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
 def _covering(mask_shape: Sequence[int], grid: Grid) -> Grid:
     if len(mask_shape) != len(grid.shape):
         raise ValueError(
-            f"The mask has {len(mask_shape)} axes, expected {len(grid.shape)} ({', '.join(grid.dims)})."
+            f"A mask of shape {tuple(mask_shape)} was found for a volume of shape {grid.shape}, "
+            "expected as many axes."
         )
     factors = [-(-n // m) for n, m in zip(grid.shape, mask_shape, strict=True)]
     if any((m - 1) * f >= n for n, m, f in zip(grid.shape, mask_shape, factors, strict=True)):
