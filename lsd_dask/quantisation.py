@@ -85,7 +85,7 @@ def quantise(affinities: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(affinities)
     low, high = affinities.min(initial=0), affinities.max(initial=0)
     if not (low >= 0 and high <= 1):
-        found = "NaN" if np.isnan(low) or np.isnan(high) else f"values from {low:g} to {high:g}"
+        found = "NaN" if np.isnan(low) else f"values from {affinities.min():g} to {high:g}"
         raise ValueError(f"Affinities hold {found}, expected values from 0 to 1 (or uint8, 0 to 255).")
     # float16 ends at 65504.
     scaled = np.multiply(affinities, 65536, dtype=np.result_type(affinities.dtype, np.float32))

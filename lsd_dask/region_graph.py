@@ -173,6 +173,8 @@ class CountRegion:
         ndim = len(region)
         haloed = grow(region, self.depth[3 - ndim :], fragments.shape)
         labels = fragments.read(haloed)
+        if labels.min(initial=0) < 0:
+            raise ValueError(f"Fragment ids must not be negative, but found {labels.min()}.")
         labels = np.ascontiguousarray(labels, np.uint64).reshape((1,) * (3 - ndim) + labels.shape)
         place = (slice(0, 1),) * (3 - ndim) + within(region, haloed)
         core = np.ascontiguousarray(labels[place])
@@ -225,7 +227,8 @@ def build_region_graph(
     Raises
     ------
     ValueError
-        For shapes that do not match, or affinities that are out of range or have another number of channels.
+        For shapes that do not match, negative ids, or affinities that are out of range or have another number
+        of channels.
     TypeError
         For fragments that are not integers or affinities of another type.
 
