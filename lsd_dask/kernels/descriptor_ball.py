@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiling import device, kernel
-from .descriptor_labels import CELLS, COLUMN, Cells, Lattice, Runs, first_run_of
+from .descriptor_labels import CELLS, COLUMN, Cells, Runs, first_run_of, place_of_group, planes_in_reach
 from .descriptor_lanes import LANES, fill, load, multiply_add, store
-from .descriptor_statistics import Scaling, write_cell
+from .descriptor_statistics import Target, write_cell
 
 
 class BallWindow(NamedTuple):
@@ -57,138 +57,128 @@ def ball_window(radius: float, ndim: int) -> BallWindow:
     return BallWindow(*reach, begin, begin + inside.sum(axis=2))
 
 
+class _Workspace(NamedTuple):
+    """Room for the sums of one label in one column, used again for the next.
+
+    Attributes
+    ----------
+    present
+        (depth, height): which rows of the planes in reach hold the label; plane z is in slot ``z % depth``.
+    sums
+        Flat (depth, height, 3, width): 1, x and x^2, cumulated along these rows.
+    moments, descriptors
+        Of one cell, and of all voxels in a row of it.
+    ramp
+        0, 1, ..., 7.
+    """
+
+    present: np.ndarray
+    sums: np.ndarray
+    moments: np.ndarray
+    descriptors: np.ndarray
+    ramp: np.ndarray
+
+
 @kernel
 def describe_ball(
-    numbers: np.ndarray,
-    lattice: Lattice,
-    runs: Runs,
-    cells: Cells,
-    first_group: int,
-    last_group: int,
-    window: BallWindow,
-    degree: int,
-    scaling: Scaling,
-    channels: np.ndarray,
-    out: np.ndarray,
+    target: Target, runs: Runs, cells: Cells, first: int, last: int, window: BallWindow, degree: int
 ) -> None:
-    """Write the descriptors of the cells of the groups [first_group, last_group), from moments up to
-    `degree`.
+    """Write the descriptors of the cells of the groups [first, last), from moments up to `degree`.
 
-    The arguments are those of `describe_gaussian`. Of a label `[[[1, 1]]]` and a ball that reaches one voxel
-    to each side, the left voxel gets the moments of the offsets 0 and 1: 2 voxels, mean 1/2, variance 1/4.
+    Of a label `[[[1, 1]]]` and a ball that reaches one voxel to each side, the left voxel has the moments 2,
+    1 and 1 for 1, x and x^2, and 0 for all others.
     """
-    before_z, before_y, before_x = window.before
-    after_z, after_y, after_x = window.after
-    run_z, run_y, run_begin, run_end = runs.z, runs.y, runs.begin, runs.end
-    cell_z, cell_place, groups = cells.z, cells.place, cells.groups
-    row_begin, row_end = window.begin, window.end
-    columns_x = (lattice.last[2] - lattice.first[2] + COLUMN - 1) // COLUMN
-
-    depth = min(before_z + 1 + after_z, lattice.shape[0])
-    height = before_y + COLUMN + after_y
-    width = before_x + COLUMN + after_x + 1
-    present = np.empty((depth, height), np.bool_)
-    sums = np.empty(depth * height * 3 * width, np.float32)
-    moments = np.empty(10 * LANES, np.float32)
-    repeated = np.empty(10 * LANES * lattice.step, np.float32)
-    ramp = np.arange(LANES).astype(np.float32)
-
-    for group in range(first_group, last_group):
-        begin, end, column = groups[group, 0], groups[group, 1], groups[group, 2]
-        label = cells.label[begin]
-        y0 = lattice.first[1] + column // columns_x * COLUMN
-        x0 = lattice.first[2] + column % columns_x * COLUMN
-        first_run, last_run = runs.starts[label], runs.starts[label + 1]
-        low = cell_z[begin] - before_z
-        high = low - 1
-        if last_run > first_run:
-            low = max(low, np.int64(run_z[first_run]))
-            high = min(cell_z[end - 1] + after_z, run_z[last_run - 1])
-        done = begin
-        for z in range(low, max(low, cell_z[end - 1] + after_z) + 1):
-            if z <= high:
-                run = first_run_of(run_z, run_y, first_run, last_run, z, y0 - before_y)
-                stop = first_run_of(run_z, run_y, run, last_run, z, y0 + COLUMN + after_y)
-                present[z % depth] = False
-                _cumulate_rows(
-                    run_y, run_begin, run_end, run, stop, y0 - before_y, x0 - before_x, width,
-                    present[z % depth], sums[z % depth * height * 3 * width :],
-                )  # fmt: skip
-            while done < end and cell_z[done] + after_z <= z:
-                at, place = cell_z[done], cell_place[done]
-                done += 1
-                _add_rows(
-                    at, place, low, high, present, sums, width, before_z, before_y, before_x,
-                    row_begin, row_end, degree, ramp, moments,
-                )  # fmt: skip
-                y = y0 + place // CELLS
-                x = x0 + place % CELLS * LANES
-                write_cell(numbers, lattice, label, at, y, x, moments, repeated, scaling, channels, out)
+    depth = min(window.before[0] + 1 + window.after[0], target.lattice.shape[0])
+    height = window.before[1] + COLUMN + window.after[1]
+    width = window.before[2] + COLUMN + window.after[2] + 1
+    space = _Workspace(
+        np.empty((depth, height), np.bool_),
+        np.empty(depth * height * 3 * width, np.float32),
+        np.empty(10 * LANES, np.float32),
+        np.empty(10 * LANES * target.lattice.step, np.float32),
+        np.arange(LANES).astype(np.float32),
+    )
+    for group in range(first, last):
+        _describe_group(target, runs, cells, group, window, degree, width, space)
 
 
 @device
-def _cumulate_rows(
-    run_y: np.ndarray,
-    run_begin: np.ndarray,
-    run_end: np.ndarray,
-    first: int,
-    last: int,
-    y0: int,
-    x0: int,
+def _describe_group(
+    target: Target,
+    runs: Runs,
+    cells: Cells,
+    group: int,
+    window: BallWindow,
+    degree: int,
     width: int,
-    present: np.ndarray,
-    sums: np.ndarray,
+    space: _Workspace,
 ) -> None:
-    """Cumulate 1, x and x^2 over the runs [first, last) of a plane, row by row, from x0 on.
+    """Sweep the column of a group: cumulate each plane that holds the label, add up the ball of each cell."""
+    begin, end, y0, x0 = place_of_group(cells, group, target.lattice)
+    label = cells.label[begin]
+    before, after = window.before[0], window.after[0]
+    low, high = planes_in_reach(runs, label, cells.z[begin] - before, cells.z[end - 1] + after)
+    done = begin
+    for z in range(low, max(low, cells.z[end - 1] + after) + 1):
+        if z <= high:
+            _cumulate_plane(runs, label, z, y0, x0, window, width, space)
+        while done < end and cells.z[done] + after <= z:
+            cell_z, place = cells.z[done], cells.place[done]
+            _add_rows(cell_z, place, low, high, window, degree, width, space)
+            y = y0 + place // CELLS
+            x = x0 + place % CELLS * LANES
+            write_cell(target, label, cell_z, y, x, space.moments, space.descriptors)
+            done += 1
 
-    Of a run [1, 3) and x0 = 0, the three cumulated sums are 0 0 1 2, 0 0 1 3 and 0 0 1 5.
+
+@device
+def _cumulate_plane(
+    runs: Runs, label: int, z: int, y0: int, x0: int, window: BallWindow, width: int, space: _Workspace
+) -> None:
+    """Cumulate 1, x and x^2 over a label's runs in plane z, row by row.
+
+    Of a run [1, 3), with x counted from the first voxel in reach, the sums are 0 0 1 2, 0 0 1 3 and 0 0 1 5.
     """
-    run = first
+    present, sums = space.present, space.sums
+    run_y, run_begin, run_end = runs.y, runs.begin, runs.end
+    first_y = y0 - window.before[1]
+    first_x = x0 - window.before[2]
+    height = present.shape[1]
+    slot = z % present.shape[0]
+    present[slot] = False
+    run = first_run_of(runs, runs.starts[label], runs.starts[label + 1], z, first_y)
+    last = first_run_of(runs, run, runs.starts[label + 1], z, first_y + height)
     while run < last:
         y = run_y[run]
-        present[y - y0] = True
-        at = (y - y0) * 3 * width
-        count = np.float32(0)
-        linear = np.float32(0)
-        square = np.float32(0)
+        present[slot, y - first_y] = True
+        at = (slot * height + y - first_y) * 3 * width
+        count = linear = square = np.float32(0)
         for i in range(width):
             sums[at + i] = count
             sums[at + width + i] = linear
             sums[at + 2 * width + i] = square
-            while run < last and run_y[run] == y and run_end[run] <= x0 + i:
+            while run < last and run_y[run] == y and run_end[run] <= first_x + i:
                 run += 1
-            if run < last and run_y[run] == y and run_begin[run] <= x0 + i:
+            if run < last and run_y[run] == y and run_begin[run] <= first_x + i:
                 count += np.float32(1)
                 linear += np.float32(i)
-                square += np.float32(i) * np.float32(i)
+                square += np.float32(i * i)
         while run < last and run_y[run] == y:
             run += 1
 
 
 @device
 def _add_rows(
-    z: int,
-    place: int,
-    low: int,
-    high: int,
-    present: np.ndarray,
-    sums: np.ndarray,
-    width: int,
-    before_z: int,
-    before_y: int,
-    before_x: int,
-    row_begin: np.ndarray,
-    row_end: np.ndarray,
-    degree: int,
-    ramp: np.ndarray,
-    moments: np.ndarray,
+    z: int, place: int, low: int, high: int, window: BallWindow, degree: int, width: int, space: _Workspace
 ) -> None:
     """Moments of one cell, in the order 1, z, y, x, zz, yy, xx, zy, zx, yx, from the rows of its ball."""
+    row_begin, row_end, present, sums = window.begin, window.end, space.present, space.sums
+    before_z, before_y, before_x = window.before
     depth, height = present.shape
     y = place // CELLS
     x = place % CELLS * LANES + before_x
     zero = fill(np.float32(0))
-    minus_x = zero - (load(ramp, 0) + fill(np.float32(x)))
+    minus_x = zero - (load(space.ramp, 0) + fill(np.float32(x)))
     one = z1 = y1 = x1 = zz = yy = xx = zy = zx = yx = zero
     for row_z in range(max(0, low - z + before_z), min(row_begin.shape[0], high + 1 - z + before_z)):
         slot = (z + row_z - before_z) % depth
@@ -224,6 +214,7 @@ def _add_rows(
         zy = multiply_add(dz, plane_y, zy)
         zx = multiply_add(dz, plane_x, zx)
         yx = yx + plane_yx
+    moments = space.moments
     store(moments, 0, one)
     store(moments, LANES, z1)
     store(moments, 2 * LANES, y1)

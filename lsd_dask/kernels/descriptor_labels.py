@@ -275,8 +275,34 @@ def voxels_of_cell(
 
 
 @device
-def first_run_of(run_z: np.ndarray, run_y: np.ndarray, begin: int, end: int, z: int, y: int) -> int:
+def place_of_group(cells: Cells, group: int, lattice: Lattice) -> tuple[int, int, int, int]:
+    """Begin and end of a group's cells, and y and x of its column's first sample."""
+    columns = (lattice.last[2] - lattice.first[2] + COLUMN - 1) // COLUMN
+    begin, end, column = cells.groups[group]
+    return (
+        begin,
+        end,
+        lattice.first[1] + column // columns * COLUMN,
+        lattice.first[2] + column % columns * COLUMN,
+    )
+
+
+@device
+def planes_in_reach(runs: Runs, label: int, first: int, last: int) -> tuple[int, int]:
+    """The first and last plane in [first, last] that may hold the label; `first` and the one before if none.
+
+    Where runs are in planes 2 and 5, the planes in reach of [0, 4] are 2 to 4.
+    """
+    begin, end = runs.starts[label], runs.starts[label + 1]
+    if begin == end:
+        return first, first - 1
+    return max(first, runs.z[begin]), min(last, runs.z[end - 1])
+
+
+@device
+def first_run_of(runs: Runs, begin: int, end: int, z: int, y: int) -> int:
     """First of the runs [begin, end) that lies at (z, y) or after."""
+    run_z, run_y = runs.z, runs.y
     while begin < end:
         middle = (begin + end) // 2
         if run_z[middle] < z or (run_z[middle] == z and run_y[middle] < y):

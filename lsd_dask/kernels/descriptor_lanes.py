@@ -19,9 +19,9 @@ from numba.extending import intrinsic, models, overload, register_model
 LANES = 8
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(32)
+_BYTES = ir.IntType(8).as_pointer()
 
 
 class Lanes(types.Type):
@@ -69,23 +69,19 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @_intrinsic
-def store_where_equal(
-    typing_context: Any, array: Any, index: Any, value: Any, keys: Any, at: Any, key: Any
-) -> Any:
-    """`store`, but only those of the eight values for which the int32 from ``keys[at]`` on equal `key`."""
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Have the cache line of ``array[index]`` fetched, to be written soon; `array` is flat."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, value, keys, at, key = arguments
-        pointer = builder.bitcast(
-            _address(context, builder, signature.args[0], array, index), _FLOATS.as_pointer()
-        )
-        found_at = _address(context, builder, signature.args[3], keys, at)
-        found = builder.load(builder.bitcast(found_at, _INTEGERS.as_pointer()), align=4)
-        equal = builder.icmp_signed("==", found, _broadcast(builder, key, _INTEGERS))
-        builder.store(builder.select(equal, value, builder.load(pointer, align=4)), pointer, align=4)
+        pointer = _address(context, builder, signature.args[0], *arguments)
+        generic = builder.bitcast(pointer, _BYTES)
+        function_type = ir.FunctionType(ir.VoidType(), [_BYTES, _INDEX, _INDEX, _INDEX])
+        function = get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        for_writing, keep, data = (ir.Constant(_INDEX, i) for i in (1, 3, 1))
+        builder.call(function, [generic, for_writing, keep, data])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, lanes, keys, types.intp, types.int32), generate
+    return types.void(array, types.intp), generate
 
 
 @_intrinsic
@@ -111,7 +107,11 @@ def fill(typing_context: Any, value: Any) -> Any:
     """Eight times the same float32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _broadcast(builder, arguments[0], _FLOATS)
+        undefined = ir.Constant(_FLOATS, ir.Undefined)
+        first = builder.insert_element(undefined, arguments[0], ir.Constant(_INDEX, 0))
+        return builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
+        )
 
     return lanes(types.float32), generate
 
@@ -162,12 +162,6 @@ def _call(name: str, arity: int) -> Callable[..., Any]:
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-
-
-def _broadcast(builder: Any, scalar: Any, vector_type: ir.VectorType) -> Any:
-    undefined = ir.Constant(vector_type, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * LANES))
 
 
 def _arithmetic(instruction: str) -> Callable[..., Any]:

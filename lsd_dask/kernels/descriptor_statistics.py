@@ -12,15 +12,17 @@ from .descriptor_lanes import (
     largest,
     load,
     multiply_add,
+    prefetch,
     smallest,
     square_root,
     store,
-    store_where_equal,
     where_greater,
 )
 
 #: A second moment's share that float32 sums cannot tell from zero.
 _NOISE = np.float32(2.0**-19)
+#: Floats in a cache line of today's processors.
+_CACHE_LINE = 16
 
 
 class Scaling(NamedTuple):
@@ -44,55 +46,98 @@ class Scaling(NamedTuple):
     origin: tuple[int, int, int]
 
 
+class Target(NamedTuple):
+    """The voxels to describe, and where their descriptors go.
+
+    Attributes
+    ----------
+    numbers
+        Label numbers of all voxels, flat, on the lattice.
+    channels
+        The descriptors wanted: 0-2 mean offset z, y, x; 3-5 variance; 6-8 Pearson zy, zx, yx; 9 size.
+    out
+        Flat; one value for each channel and voxel of the lattice's core.
+    """
+
+    lattice: Lattice
+    scaling: Scaling
+    numbers: np.ndarray
+    channels: np.ndarray
+    out: np.ndarray
+
+
 @device
 def write_cell(
-    numbers: np.ndarray,
-    lattice: Lattice,
-    label: int,
-    z: int,
-    y: int,
-    x: int,
-    moments: np.ndarray,
-    repeated: np.ndarray,
-    scaling: Scaling,
-    channels: np.ndarray,
-    out: np.ndarray,
+    target: Target, label: int, z: int, y: int, x: int, moments: np.ndarray, repeated: np.ndarray
 ) -> None:
     """Write the descriptors of a label's voxels in the cell at sample (z, y, x), from the cell's moments.
 
     Where nothing of the label is in reach (which takes sub-sampling), the mean position counts as the
-    volume's first sample and the size as 1, as in the reference implementation.
+    volume's first sample and the size as 1, as in the reference implementation. `repeated` is room for the
+    descriptors of all voxels of a row.
     """
-    _place_unreached(moments, scaling, (z, y, x))
-    _moments_to_descriptors(moments, scaling)
-    step = lattice.step
-    width = LANES * step
+    _place_unreached(moments, target.scaling, (z, y, x))
+    _moments_to_descriptors(moments, target.scaling)
+    lattice, numbers, channels, out = target.lattice, target.numbers, target.channels, target.out
+    width = LANES * lattice.step
     values = moments
-    if step > 1:
-        _repeat(moments, step, repeated)
+    if lattice.step > 1:
+        _repeat(moments, lattice.step, repeated)
         values = repeated
     voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
-    first_x = lattice.phase[2] + step * x
-    whole = voxel_x[1] - voxel_x[0] == width
-    begin_z, begin_y, begin_x = lattice.core_begin
-    end_z, end_y, end_x = lattice.core_end
-    size_y = end_y - begin_y
-    size_x = end_x - begin_x
-    size = (end_z - begin_z) * size_y * size_x
+    first_x = lattice.phase[2] + lattice.step * x
     for i in range(voxel_z[0], voxel_z[1]):
         for j in range(voxel_y[0], voxel_y[1]):
-            row = (i * lattice.shape[1] + j) * lattice.shape[2]
-            out_row = ((i - begin_z) * size_y + j - begin_y) * size_x - begin_x
-            for c in range(channels.size):
-                source = channels[c] * width - first_x
-                target = c * size + out_row
-                if whole:
-                    for k in range(first_x, first_x + width, LANES):
-                        store_where_equal(out, target + k, load(values, source + k), numbers, row + k, label)
-                else:
-                    for k in range(voxel_x[0], voxel_x[1]):
-                        if numbers[row + k] == label:
-                            out[target + k] = values[source + k]
+            row, out_row, channel_size = _addresses(lattice, i, j)
+            begin = voxel_x[0]
+            while begin < voxel_x[1]:
+                if numbers[row + begin] != label:
+                    begin += 1
+                    continue
+                end = begin + 1
+                while end < voxel_x[1] and numbers[row + end] == label:
+                    end += 1
+                for c in range(channels.size):
+                    source = channels[c] * width - first_x
+                    _copy(values, source + begin, out, c * channel_size + out_row + begin, end - begin)
+                begin = end
+
+
+@device
+def fetch_cell(target: Target, z: int, y: int, x: int) -> None:
+    """Have the memory that `write_cell` will write to fetched, so that it need not wait for it."""
+    lattice = target.lattice
+    voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
+    for i in range(voxel_z[0], voxel_z[1]):
+        for j in range(voxel_y[0], voxel_y[1]):
+            _, out_row, channel_size = _addresses(lattice, i, j)
+            for c in range(target.channels.size):
+                at = c * channel_size + out_row
+                for k in range(voxel_x[0], voxel_x[1], _CACHE_LINE):
+                    prefetch(target.out, at + k)
+                prefetch(target.out, at + voxel_x[1] - 1)
+
+
+@device
+def _addresses(lattice: Lattice, z: int, y: int) -> tuple[int, int, int]:
+    """Where voxel (z, y, 0) is in the flat label numbers and in a channel of the output; a channel's size."""
+    begin_z, begin_y, begin_x = lattice.core_begin
+    end_z, end_y, end_x = lattice.core_end
+    row = (z * lattice.shape[1] + y) * lattice.shape[2]
+    out_row = ((z - begin_z) * (end_y - begin_y) + y - begin_y) * (end_x - begin_x) - begin_x
+    return row, out_row, (end_z - begin_z) * (end_y - begin_y) * (end_x - begin_x)
+
+
+@device
+def _copy(source: np.ndarray, first: int, target: np.ndarray, at: int, count: int) -> None:
+    """Copy `count` values, from ``source[first]`` to ``target[at]`` and on."""
+    done = 0
+    while done + LANES <= count:
+        store(target, at + done, load(source, first + done))
+        done += LANES
+    while done < count:
+        target[at + done] = source[first + done]
+        done += 1
 
 
 @device

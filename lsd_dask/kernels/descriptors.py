@@ -6,7 +6,7 @@ import numpy as np
 
 from .descriptor_ball import BallWindow, describe_ball
 from .descriptor_labels import Lattice, find_cells, find_runs, number_labels
-from .descriptor_statistics import Scaling
+from .descriptor_statistics import Scaling, Target
 from .moments import GaussianWindow, describe_gaussian
 
 #: Parts of the work a thread gets, so that all threads finish at about the same time.
@@ -55,12 +55,13 @@ def describe(
     if listed is not None:
         _fill_unlisted(numbers, lattice, channels, out)
 
+    target = Target(lattice, scaling, numbers.ravel(), channels, out.ravel())
+
     def run(first: int, last: int) -> None:
-        common = (numbers.ravel(), lattice, runs, cells, first, last)
         if isinstance(window, GaussianWindow):
-            describe_gaussian(*common, window, degree, scaling, channels, out.ravel())
+            describe_gaussian(target, runs, cells, first, last, window, degree)
         else:
-            describe_ball(*common, window, degree, scaling, channels, out.ravel())
+            describe_ball(target, runs, cells, first, last, window, degree)
 
     if num_threads == 1 or len(cells.groups) == 0:
         run(0, len(cells.groups))
@@ -93,11 +94,7 @@ def _fill_unlisted(numbers: np.ndarray, lattice: Lattice, channels: np.ndarray, 
 
 
 def _shares(groups: np.ndarray, count: int) -> list[int]:
-    """Bounds of up to `count` ranges of groups with about as many cells each, none of which share a column.
-
-    Threads may not share a column, because labels that share a cell write to it in turn.
-    """
-    last_of_column = np.append(np.flatnonzero(np.diff(groups[:, 2])) + 1, len(groups))
-    cells = np.cumsum(groups[:, 1] - groups[:, 0])[last_of_column - 1]
-    ends = np.searchsorted(cells, np.linspace(0, cells[-1], count + 1)[1:])
-    return [0, *np.unique(last_of_column[ends]).tolist()]
+    """Bounds of `count` ranges of groups with about as many cells each."""
+    cells = np.cumsum(groups[:, 1] - groups[:, 0])
+    ends = np.searchsorted(cells, np.linspace(0, cells[-1], count + 1)[1:]) + 1
+    return [0, *ends.tolist()]

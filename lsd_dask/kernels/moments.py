@@ -19,10 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiling import device, kernel
-from .descriptor_labels import CELLS, COLUMN, Cells, Lattice, Runs, first_run_of
+from .descriptor_labels import CELLS, COLUMN, Cells, Runs, first_run_of, place_of_group, planes_in_reach
 from .descriptor_lanes import LANES, fill, load, load_difference, multiply_add, store
-from .descriptor_statistics import Scaling, write_cell
+from .descriptor_statistics import Target, fetch_cell, write_cell
 
+#: How many cells ahead the memory of the result is fetched.
+_AHEAD = 2
 _ROW = 3 * LANES  # moments of one cell after the x pass: sums of 1, x, x^2
 _PLANE = 6 * LANES  # after the y pass: of 1, y, y^2, x, yx, x^2
 
@@ -73,108 +75,98 @@ def _moment_kernels(sigma: float, truncate: float) -> np.ndarray:
     return (weight / weight.sum())[:, np.newaxis] * d[:, np.newaxis] ** np.arange(3)
 
 
+class _Workspace(NamedTuple):
+    """Room for the moments of one label in one column, used again for the next.
+
+    Attributes
+    ----------
+    wanted
+        For each place, how many cells have the current plane in reach.
+    row_y, rows
+        y of the rows of the current plane that hold the label, and their moments along x.
+    ring, filled
+        Moments along y and x of the planes in reach, plane z in slot ``z % depth``; and which hold any.
+    moments, descriptors
+        Of one cell, and of all voxels in a row of it.
+    """
+
+    wanted: np.ndarray
+    row_y: np.ndarray
+    rows: np.ndarray
+    ring: np.ndarray
+    filled: np.ndarray
+    moments: np.ndarray
+    descriptors: np.ndarray
+
+
 @kernel
 def describe_gaussian(
-    numbers: np.ndarray,
-    lattice: Lattice,
+    target: Target, runs: Runs, cells: Cells, first: int, last: int, window: GaussianWindow, degree: int
+) -> None:
+    """Write the descriptors of the cells of the groups [first, last), from moments up to `degree`.
+
+    Of a label `[[[1, 1]]]` and a window of radius 1, the left voxel has the moments w(0) + w(1), w(1) and
+    w(1) for 1, x and x^2, and 0 for all others.
+    """
+    depth = min(2 * window.radius[0] + 1, target.lattice.shape[0])
+    height = COLUMN + 2 * window.radius[1]
+    space = _Workspace(
+        np.empty(COLUMN * CELLS, np.int32),
+        np.empty(height, np.int64),
+        np.empty(height * CELLS * _ROW, np.float32),
+        np.empty(COLUMN * CELLS * depth * _PLANE, np.float32),
+        np.empty(depth, np.bool_),
+        np.empty(10 * LANES, np.float32),
+        np.empty(10 * LANES * target.lattice.step, np.float32),
+    )
+    for group in range(first, last):
+        _describe_group(target, runs, cells, group, window, degree, space)
+
+
+@device
+def _describe_group(
+    target: Target,
     runs: Runs,
     cells: Cells,
-    first_group: int,
-    last_group: int,
+    group: int,
     window: GaussianWindow,
     degree: int,
-    scaling: Scaling,
-    channels: np.ndarray,
-    out: np.ndarray,
+    space: _Workspace,
 ) -> None:
-    """Write the descriptors of the cells of some `groups` (first, last + 1), from moments up to `degree`.
-
-    A label that fills one voxel of `[[[1]]]` has moments 1, 0, ..., 0 there, if the window's radius is 0.
-    """
-    radius_z, radius_y, radius_x = window.radius
-    along_z, along_y, along_x = window.along_z, window.along_y, window.along_x
-    run_z, run_y, run_begin, run_end = runs.z, runs.y, runs.begin, runs.end
-    cell_z, cell_place, groups = cells.z, cells.place, cells.groups
-    middle_x = along_x.size // 6
-    columns_x = (lattice.last[2] - lattice.first[2] + COLUMN - 1) // COLUMN
-
-    depth = min(2 * radius_z + 1, lattice.shape[0])
-    ring = np.empty(depth * COLUMN * CELLS * _PLANE, np.float32)
-    filled = np.zeros(depth, np.bool_)
-    wanted = np.zeros(COLUMN * CELLS, np.int32)
-    row_y = np.empty(COLUMN + 2 * radius_y, np.int64)
-    rows = np.empty(row_y.size * CELLS * _ROW, np.float32)
-    moments = np.empty(10 * LANES, np.float32)
-    repeated = np.empty(10 * LANES * lattice.step, np.float32)
-
-    for group in range(first_group, last_group):
-        begin, end, column = groups[group, 0], groups[group, 1], groups[group, 2]
-        label = cells.label[begin]
-        y0 = lattice.first[1] + column // columns_x * COLUMN
-        x0 = lattice.first[2] + column % columns_x * COLUMN
-        first_run, last_run = runs.starts[label], runs.starts[label + 1]
-        low = cell_z[begin] - radius_z
-        high = low - 1
-        if last_run > first_run:
-            low = max(low, np.int64(run_z[first_run]))
-            high = min(cell_z[end - 1] + radius_z, run_z[last_run - 1])
-        wanted[:] = 0
-        entering = begin
-        leaving = begin
-        done = begin
-        for z in range(low, max(low, cell_z[end - 1] + radius_z) + 1):
-            while entering < end and cell_z[entering] <= z + radius_z:
-                wanted[cell_place[entering]] += 1
-                entering += 1
-            while leaving < entering and cell_z[leaving] < z - radius_z:
-                wanted[cell_place[leaving]] -= 1
-                leaving += 1
-            if z <= high:
-                count = 0
-                if leaving < entering:
-                    box = _bounding_box(wanted)
-                    begin_y = y0 + box[0] - radius_y
-                    run = first_run_of(run_z, run_y, first_run, last_run, z, begin_y)
-                    end_y = y0 + box[1] + radius_y
-                    stop = first_run_of(run_z, run_y, run, last_run, z, end_y)
-                    count = _pass_x(
-                        run_y,
-                        run_begin,
-                        run_end,
-                        run,
-                        stop,
-                        x0,
-                        box,
-                        radius_x,
-                        along_x,
-                        middle_x,
-                        degree,
-                        row_y,
-                        rows,
-                    )
-                    if count > 0:
-                        _pass_y(
-                            row_y,
-                            rows,
-                            count,
-                            y0,
-                            box,
-                            wanted,
-                            radius_y,
-                            along_y,
-                            degree,
-                            ring,
-                            z % depth,
-                            depth,
-                        )
-                filled[z % depth] = count > 0
-            while done < end and cell_z[done] + radius_z <= z:
-                at, place = cell_z[done], cell_place[done]
-                done += 1
-                _pass_z(at, place, low, high, ring, filled, radius_z, along_z, degree, moments)
-                y = y0 + place // CELLS
-                x = x0 + place % CELLS * LANES
-                write_cell(numbers, lattice, label, at, y, x, moments, repeated, scaling, channels, out)
+    """Sweep the column of a group: each plane that holds the label passes x and y, each cell in turn z."""
+    begin, end, y0, x0 = place_of_group(cells, group, target.lattice)
+    label = cells.label[begin]
+    radius = window.radius[0]
+    low, high = planes_in_reach(runs, label, cells.z[begin] - radius, cells.z[end - 1] + radius)
+    cell_z, cell_place, wanted, filled = cells.z, cells.place, space.wanted, space.filled
+    wanted[:] = 0
+    entering = leaving = done = begin
+    for z in range(low, max(low, cell_z[end - 1] + radius) + 1):
+        while entering < end and cell_z[entering] <= z + radius:
+            wanted[cell_place[entering]] += 1
+            entering += 1
+        while leaving < entering and cell_z[leaving] < z - radius:
+            wanted[cell_place[leaving]] -= 1
+            leaving += 1
+        if z <= high:
+            slot = z % filled.size
+            filled[slot] = False
+            if leaving < entering:
+                box = _bounding_box(wanted)
+                count = _pass_x(runs, label, z, y0, x0, box, window, degree, space)
+                if count > 0:
+                    _pass_y(count, y0, box, window, degree, slot, space)
+                    filled[slot] = True
+        while done < end and cell_z[done] + radius <= z:
+            if done + _AHEAD < end:
+                place = cell_place[done + _AHEAD]
+                fetch_cell(target, cell_z[done + _AHEAD], y0 + place // CELLS, x0 + place % CELLS * LANES)
+            place = cell_place[done]
+            _pass_z(cell_z[done], place, low, high, window, degree, space)
+            y = y0 + place // CELLS
+            x = x0 + place % CELLS * LANES
+            write_cell(target, label, cell_z[done], y, x, space.moments, space.descriptors)
+            done += 1
 
 
 @device
@@ -193,26 +185,27 @@ def _bounding_box(wanted: np.ndarray) -> tuple[int, int, int, int]:
 
 @device
 def _pass_x(
-    run_y: np.ndarray,
-    run_begin: np.ndarray,
-    run_end: np.ndarray,
-    first: int,
-    last: int,
+    runs: Runs,
+    label: int,
+    z: int,
+    y0: int,
     x0: int,
     box: tuple[int, int, int, int],
-    radius: int,
-    weights: np.ndarray,
-    middle: int,
+    window: GaussianWindow,
     degree: int,
-    row_y: np.ndarray,
-    rows: np.ndarray,
+    space: _Workspace,
 ) -> int:
-    """Moments along x of the runs [first, last), which lie in one plane: cells for each row that holds any.
-
-    Writes y of those rows into `row_y`, their moments into `rows`, and returns how many there are.
-    """
+    """Moments along x of a label's runs in plane z; the number of rows that hold any."""
+    radius = window.radius[2]
+    weights, row_y, rows = window.along_x, space.row_y, space.rows
+    run_y, run_begin, run_end = runs.y, runs.begin, runs.end
+    middle = weights.size // 6
     begin_x = x0 + box[2] * LANES - radius
     end_x = x0 + box[3] * LANES + radius
+    begin_y = y0 + box[0] - window.radius[1]
+    end_y = y0 + box[1] + window.radius[1]
+    first = first_run_of(runs, runs.starts[label], runs.starts[label + 1], z, begin_y)
+    last = first_run_of(runs, first, runs.starts[label + 1], z, end_y)
     count = 0
     for run in range(first, last):
         if run_begin[run] >= end_x or run_end[run] <= begin_x:
@@ -238,20 +231,17 @@ def _pass_x(
 
 @device
 def _pass_y(
-    row_y: np.ndarray,
-    rows: np.ndarray,
     count: int,
     y0: int,
     box: tuple[int, int, int, int],
-    wanted: np.ndarray,
-    radius: int,
-    weights: np.ndarray,
+    window: GaussianWindow,
     degree: int,
-    ring: np.ndarray,
     slot: int,
-    depth: int,
+    space: _Workspace,
 ) -> None:
-    """Moments along y and x of one plane, at the column's wanted places, into a slot of the ring."""
+    """Moments along y and x of one plane with `count` rows, at the wanted places, into a slot of the ring."""
+    radius, weights = window.radius[1], window.along_y
+    wanted, row_y, rows, ring, depth = space.wanted, space.row_y, space.rows, space.ring, space.filled.size
     zero = fill(np.float32(0))
     first = 0
     last = 0
@@ -293,18 +283,11 @@ def _pass_y(
 
 @device
 def _pass_z(
-    z: int,
-    place: int,
-    low: int,
-    high: int,
-    ring: np.ndarray,
-    filled: np.ndarray,
-    radius: int,
-    weights: np.ndarray,
-    degree: int,
-    moments: np.ndarray,
+    z: int, place: int, low: int, high: int, window: GaussianWindow, degree: int, space: _Workspace
 ) -> None:
     """Moments of one cell, in the order 1, z, y, x, zz, yy, xx, zy, zx, yx, from the planes of the ring."""
+    radius, weights = window.radius[0], window.along_z
+    ring, filled, moments = space.ring, space.filled, space.moments
     zero = fill(np.float32(0))
     one = z1 = y1 = x1 = zz = yy = xx = zy = zx = yx = zero
     first = max(low, z - radius)
