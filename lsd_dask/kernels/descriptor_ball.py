@@ -11,9 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiling import device, kernel
-from .descriptor_labels import CELLS, COLUMN, Cells, Runs, first_run_of, place_of_group, planes_in_reach
+from .descriptor_labels import (
+    CELLS,
+    COLUMN,
+    Cells,
+    Runs,
+    corner_of_column,
+    first_group_of,
+    first_run_of,
+    planes_in_reach,
+)
 from .descriptor_lanes import LANES, fill, load, multiply_add, store
-from .descriptor_statistics import Target, write_cell
+from .descriptor_statistics import Target, finish_cell, write_column
 
 
 class BallWindow(NamedTuple):
@@ -66,8 +75,12 @@ class _Workspace(NamedTuple):
         (depth, height): which rows of the planes in reach hold the label; plane z is in slot ``z % depth``.
     sums
         Flat (depth, height, 3, width): 1, x and x^2, cumulated along these rows.
-    moments, descriptors
-        Of one cell, and of all voxels in a row of it.
+    moments
+        Of one cell.
+    descriptors
+        Of the column's cells.
+    row
+        The descriptors of a row of voxels in a cell.
     ramp
         0, 1, ..., 7.
     """
@@ -76,6 +89,7 @@ class _Workspace(NamedTuple):
     sums: np.ndarray
     moments: np.ndarray
     descriptors: np.ndarray
+    row: np.ndarray
     ramp: np.ndarray
 
 
@@ -83,7 +97,7 @@ class _Workspace(NamedTuple):
 def describe_ball(
     target: Target, runs: Runs, cells: Cells, first: int, last: int, window: BallWindow, degree: int
 ) -> None:
-    """Write the descriptors of the cells of the groups [first, last), from moments up to `degree`.
+    """Write the descriptors of the columns [first, last), from moments up to `degree`.
 
     Of a label `[[[1, 1]]]` and a ball that reaches one voxel to each side, the left voxel has the moments 2,
     1 and 1 for 1, x and x^2, and 0 for all others.
@@ -95,11 +109,16 @@ def describe_ball(
         np.empty((depth, height), np.bool_),
         np.empty(depth * height * 3 * width, np.float32),
         np.empty(10 * LANES, np.float32),
-        np.empty(10 * LANES * target.lattice.step, np.float32),
+        np.empty(np.diff(cells.starts).max() * target.channels.size * LANES, np.float32),
+        np.empty(target.channels.size * LANES * target.lattice.step, np.float32),
         np.arange(LANES).astype(np.float32),
     )
-    for group in range(first, last):
-        _describe_group(target, runs, cells, group, window, degree, width, space)
+    group = first_group_of(cells, first)
+    for column in range(first, last):
+        while group < len(cells.groups) and cells.groups[group, 2] == column:
+            _describe_group(target, runs, cells, group, window, degree, width, space)
+            group += 1
+        write_column(target, cells, column, space.descriptors, space.row)
 
 
 @device
@@ -114,20 +133,24 @@ def _describe_group(
     space: _Workspace,
 ) -> None:
     """Sweep the column of a group: cumulate each plane that holds the label, add up the ball of each cell."""
-    begin, end, y0, x0 = place_of_group(cells, group, target.lattice)
-    label = cells.label[begin]
+    begin, end, column = cells.groups[group]
+    order, cell_z, cell_place = cells.order, cells.z, cells.place
+    y0, x0 = corner_of_column(target.lattice, column)
+    label = cells.label[order[begin]]
     before, after = window.before[0], window.after[0]
-    low, high = planes_in_reach(runs, label, cells.z[begin] - before, cells.z[end - 1] + after)
+    last_z = cell_z[order[end - 1]]
+    low, high = planes_in_reach(runs, label, cell_z[order[begin]] - before, last_z + after)
     done = begin
-    for z in range(low, max(low, cells.z[end - 1] + after) + 1):
+    for z in range(low, max(low, last_z + after) + 1):
         if z <= high:
             _cumulate_plane(runs, label, z, y0, x0, window, width, space)
-        while done < end and cells.z[done] + after <= z:
-            cell_z, place = cells.z[done], cells.place[done]
-            _add_rows(cell_z, place, low, high, window, degree, width, space)
-            y = y0 + place // CELLS
-            x = x0 + place % CELLS * LANES
-            write_cell(target, label, cell_z, y, x, space.moments, space.descriptors)
+        while done < end and cell_z[order[done]] + after <= z:
+            cell = order[done]
+            at = (cell - cells.starts[column]) * target.channels.size * LANES
+            _add_rows(cell_z[cell], cell_place[cell], low, high, window, degree, width, space)
+            y = y0 + cell_place[cell] // CELLS
+            x = x0 + cell_place[cell] % CELLS * LANES
+            finish_cell(target, cell_z[cell], y, x, space.moments, space.descriptors, at)
             done += 1
 
 

@@ -45,15 +45,26 @@ class Runs(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Cells, sorted by label, column, z, y and x.
+    """Cells, column by column, and within a column sorted by z, y, x.
 
-    `place` is the place within the column, ``CELLS * y + x``. The cells of one label in one column are a
-    group; row g of `groups` holds its begin, end and column, and the rows are sorted by column.
+    Attributes
+    ----------
+    label, z, place
+        Of each cell; its place within the column is ``CELLS * y + x``.
+    starts
+        The cells of column c are [starts[c], starts[c + 1]).
+    order
+        The cells sorted by label; those of a label as before.
+    groups
+        (n, 3): the cells of one label in one column are ``order[begin:end]``; begin, end and the column,
+        sorted by column.
     """
 
     label: np.ndarray
     z: np.ndarray
     place: np.ndarray
+    starts: np.ndarray
+    order: np.ndarray
     groups: np.ndarray
 
 
@@ -139,15 +150,17 @@ def find_cells(numbers: np.ndarray, lattice: Lattice, count: int) -> Cells:
 
     For numbers `[[[1, 1, 0, 2]]]` there are two cells, one of each label, both at place 0 of column 0.
     """
-    starts = np.zeros(count + 2, np.int64)
-    _count_cells(numbers, lattice, starts[1:])
-    np.cumsum(starts, out=starts)
-    parts = [np.empty(starts[-1], np.int32) for _ in range(4)]
-    label, column, z, place = parts
-    _collect_cells(numbers, lattice, starts, label, column, z, place)
-    begins = np.flatnonzero(np.diff(label, prepend=-1) | np.diff(column, prepend=-1))
-    groups = np.stack([begins, np.append(begins, len(label))[1:], column[begins]], axis=1)
-    return Cells(label, z, place, groups[np.argsort(groups[:, 2], kind="stable")])
+    columns = [-(-(lattice.last[axis] - lattice.first[axis]) // COLUMN) for axis in (1, 2)]
+    of_column = np.zeros(columns[0] * columns[1], np.int64)
+    of_label = np.zeros(count + 2, np.int64)
+    _count_cells(numbers, lattice, of_column, of_label[1:])
+    starts = np.concatenate([[0], np.cumsum(of_column)])
+    label, z, place, order = (np.empty(starts[-1], np.int32) for _ in range(4))
+    _collect_cells(numbers, lattice, of_column.size, np.cumsum(of_label), label, z, place, order)
+    column = np.searchsorted(starts, order, side="right") - 1
+    begins = np.flatnonzero(np.diff(label[order], prepend=-1) | np.diff(column, prepend=-1))
+    groups = np.stack([begins, np.append(begins, len(order))[1:], column[begins]], axis=1)
+    return Cells(label, z, place, starts, order, groups[np.argsort(groups[:, 2], kind="stable")])
 
 
 @kernel
@@ -197,43 +210,53 @@ def _collect_runs(
 
 
 @kernel
-def _count_cells(numbers: np.ndarray, lattice: Lattice, counts: np.ndarray) -> None:
-    """Add to counts[n] the number of cells of label n."""
+def _count_cells(numbers: np.ndarray, lattice: Lattice, of_column: np.ndarray, of_label: np.ndarray) -> None:
+    """Add up how many cells each column and each label has."""
     found = np.empty(LANES * lattice.step**3, np.int32)
-    for z in range(lattice.first[0], lattice.last[0]):
-        for y in range(lattice.first[1], lattice.last[1]):
-            for x in range(lattice.first[2], lattice.last[2], LANES):
-                for i in range(_labels_of_cell(numbers, lattice, z, y, x, found)):
-                    counts[found[i]] += 1
+    for column in range(of_column.size):
+        y0, x0 = corner_of_column(lattice, column)
+        for z in range(lattice.first[0], lattice.last[0]):
+            for y in range(y0, min(y0 + COLUMN, lattice.last[1])):
+                for x in range(x0, min(x0 + COLUMN, lattice.last[2]), LANES):
+                    count = _labels_of_cell(numbers, lattice, z, y, x, found)
+                    of_column[column] += count
+                    for i in range(count):
+                        of_label[found[i]] += 1
 
 
 @kernel
 def _collect_cells(
     numbers: np.ndarray,
     lattice: Lattice,
-    starts: np.ndarray,
+    columns: int,
+    free: np.ndarray,
     label: np.ndarray,
-    column: np.ndarray,
     cell_z: np.ndarray,
     place: np.ndarray,
+    order: np.ndarray,
 ) -> None:
-    """Write the cells of label n from starts[n] on, column by column."""
-    free = starts.copy()
+    """Write the cells, and the order by label, in which label n begins at free[n]."""
     found = np.empty(LANES * lattice.step**3, np.int32)
-    current = 0
-    for column_y in range(lattice.first[1], lattice.last[1], COLUMN):
-        for column_x in range(lattice.first[2], lattice.last[2], COLUMN):
-            for z in range(lattice.first[0], lattice.last[0]):
-                for y in range(column_y, min(column_y + COLUMN, lattice.last[1])):
-                    for x in range(column_x, min(column_x + COLUMN, lattice.last[2]), LANES):
-                        for i in range(_labels_of_cell(numbers, lattice, z, y, x, found)):
-                            at = free[found[i]]
-                            free[found[i]] += 1
-                            label[at] = found[i]
-                            column[at] = current
-                            cell_z[at] = z
-                            place[at] = CELLS * (y - column_y) + (x - column_x) // LANES
-            current += 1
+    at = 0
+    for column in range(columns):
+        y0, x0 = corner_of_column(lattice, column)
+        for z in range(lattice.first[0], lattice.last[0]):
+            for y in range(y0, min(y0 + COLUMN, lattice.last[1])):
+                for x in range(x0, min(x0 + COLUMN, lattice.last[2]), LANES):
+                    for i in range(_labels_of_cell(numbers, lattice, z, y, x, found)):
+                        label[at] = found[i]
+                        cell_z[at] = z
+                        place[at] = CELLS * (y - y0) + (x - x0) // LANES
+                        order[free[found[i]]] = at
+                        free[found[i]] += 1
+                        at += 1
+
+
+@device
+def corner_of_column(lattice: Lattice, column: int) -> tuple[int, int]:
+    """Y and x of a column's first samples."""
+    columns = (lattice.last[2] - lattice.first[2] + COLUMN - 1) // COLUMN
+    return lattice.first[1] + column // columns * COLUMN, lattice.first[2] + column % columns * COLUMN
 
 
 @device
@@ -275,16 +298,9 @@ def voxels_of_cell(
 
 
 @device
-def place_of_group(cells: Cells, group: int, lattice: Lattice) -> tuple[int, int, int, int]:
-    """Begin and end of a group's cells, and y and x of its column's first sample."""
-    columns = (lattice.last[2] - lattice.first[2] + COLUMN - 1) // COLUMN
-    begin, end, column = cells.groups[group]
-    return (
-        begin,
-        end,
-        lattice.first[1] + column // columns * COLUMN,
-        lattice.first[2] + column % columns * COLUMN,
-    )
+def first_group_of(cells: Cells, column: int) -> int:
+    """The first group of a column or a later one."""
+    return int(np.searchsorted(cells.groups[:, 2], column))
 
 
 @device

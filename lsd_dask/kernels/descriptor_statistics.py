@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compiling import device
-from .descriptor_labels import Lattice, voxels_of_cell
+from .descriptor_labels import CELLS, Cells, Lattice, corner_of_column, voxels_of_cell
 from .descriptor_lanes import (
     LANES,
     fill,
     largest,
     load,
     multiply_add,
-    prefetch,
     smallest,
     square_root,
     store,
@@ -21,8 +20,6 @@ from .descriptor_lanes import (
 
 #: A second moment's share that float32 sums cannot tell from zero.
 _NOISE = np.float32(2.0**-19)
-#: Floats in a cache line of today's processors.
-_CACHE_LINE = 16
 
 
 class Scaling(NamedTuple):
@@ -67,55 +64,58 @@ class Target(NamedTuple):
 
 
 @device
-def write_cell(
-    target: Target, label: int, z: int, y: int, x: int, moments: np.ndarray, repeated: np.ndarray
+def finish_cell(
+    target: Target, z: int, y: int, x: int, moments: np.ndarray, descriptors: np.ndarray, at: int
 ) -> None:
-    """Write the descriptors of a label's voxels in the cell at sample (z, y, x), from the cell's moments.
+    """Turn the moments of the cell at sample (z, y, x) into the descriptors wanted, ``descriptors[at:]``.
 
     Where nothing of the label is in reach (which takes sub-sampling), the mean position counts as the
-    volume's first sample and the size as 1, as in the reference implementation. `repeated` is room for the
-    descriptors of all voxels of a row.
+    volume's first sample and the size as 1, as in the reference implementation.
     """
     _place_unreached(moments, target.scaling, (z, y, x))
     _moments_to_descriptors(moments, target.scaling)
-    lattice, numbers, channels, out = target.lattice, target.numbers, target.channels, target.out
-    width = LANES * lattice.step
-    values = moments
-    if lattice.step > 1:
-        _repeat(moments, lattice.step, repeated)
-        values = repeated
-    voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
-    first_x = lattice.phase[2] + lattice.step * x
-    for i in range(voxel_z[0], voxel_z[1]):
-        for j in range(voxel_y[0], voxel_y[1]):
-            row, out_row, channel_size = _addresses(lattice, i, j)
-            begin = voxel_x[0]
-            while begin < voxel_x[1]:
-                if numbers[row + begin] != label:
-                    begin += 1
-                    continue
-                end = begin + 1
-                while end < voxel_x[1] and numbers[row + end] == label:
-                    end += 1
-                for c in range(channels.size):
-                    source = channels[c] * width - first_x
-                    _copy(values, source + begin, out, c * channel_size + out_row + begin, end - begin)
-                begin = end
+    channels = target.channels
+    for c in range(channels.size):
+        store(descriptors, at + c * LANES, load(moments, channels[c] * LANES))
 
 
 @device
-def fetch_cell(target: Target, z: int, y: int, x: int) -> None:
-    """Have the memory that `write_cell` will write to fetched, so that it need not wait for it."""
-    lattice = target.lattice
-    voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
-    for i in range(voxel_z[0], voxel_z[1]):
-        for j in range(voxel_y[0], voxel_y[1]):
-            _, out_row, channel_size = _addresses(lattice, i, j)
-            for c in range(target.channels.size):
-                at = c * channel_size + out_row
-                for k in range(voxel_x[0], voxel_x[1], _CACHE_LINE):
-                    prefetch(target.out, at + k)
-                prefetch(target.out, at + voxel_x[1] - 1)
+def write_column(target: Target, cells: Cells, column: int, descriptors: np.ndarray, row: np.ndarray) -> None:
+    """Write the descriptors of a column's cells, which are in their order, to the voxels they stand for.
+
+    `row` is room for the descriptors of a row of voxels of one cell.
+    """
+    lattice, numbers, out = target.lattice, target.numbers, target.out
+    cell_label, cell_z, cell_place, starts = cells.label, cells.z, cells.place, cells.starts
+    channels = target.channels.size
+    width = LANES * lattice.step
+    y0, x0 = corner_of_column(lattice, column)
+    for cell in range(starts[column], starts[column + 1]):
+        label = cell_label[cell]
+        y = y0 + cell_place[cell] // CELLS
+        x = x0 + cell_place[cell] % CELLS * LANES
+        voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, cell_z[cell], y, x)
+        values = descriptors
+        first = (cell - starts[column]) * channels * LANES
+        if lattice.step > 1:
+            _repeat(descriptors, first, lattice.step, row)
+            values = row
+            first = 0
+        first -= lattice.phase[2] + lattice.step * x
+        for i in range(voxel_z[0], voxel_z[1]):
+            for j in range(voxel_y[0], voxel_y[1]):
+                at, out_at, channel_size = _addresses(lattice, i, j)
+                begin = voxel_x[0]
+                while begin < voxel_x[1]:
+                    if numbers[at + begin] != label:
+                        begin += 1
+                        continue
+                    end = begin + 1
+                    while end < voxel_x[1] and numbers[at + end] == label:
+                        end += 1
+                    source = first + begin
+                    _copy(values, source, width, out, out_at + begin, channel_size, end - begin, channels)
+                    begin = end
 
 
 @device
@@ -129,23 +129,35 @@ def _addresses(lattice: Lattice, z: int, y: int) -> tuple[int, int, int]:
 
 
 @device
-def _copy(source: np.ndarray, first: int, target: np.ndarray, at: int, count: int) -> None:
-    """Copy `count` values, from ``source[first]`` to ``target[at]`` and on."""
-    done = 0
-    while done + LANES <= count:
-        store(target, at + done, load(source, first + done))
-        done += LANES
-    while done < count:
-        target[at + done] = source[first + done]
-        done += 1
+def _copy(
+    source: np.ndarray,
+    first: int,
+    source_stride: int,
+    target: np.ndarray,
+    at: int,
+    target_stride: int,
+    count: int,
+    channels: int,
+) -> None:
+    """Copy `count` values of each channel, from ``source[first]`` and on to ``target[at]`` and on."""
+    for _ in range(channels):
+        done = 0
+        while done + LANES <= count:
+            store(target, at + done, load(source, first + done))
+            done += LANES
+        while done < count:
+            target[at + done] = source[first + done]
+            done += 1
+        first += source_stride
+        at += target_stride
 
 
 @device
-def _repeat(values: np.ndarray, times: int, repeated: np.ndarray) -> None:
-    """Write each of the values `times` times in a row."""
-    for i in range(values.size):
+def _repeat(values: np.ndarray, first: int, times: int, repeated: np.ndarray) -> None:
+    """Fill `repeated` with the values from ``values[first]`` on, each of them `times` times in a row."""
+    for i in range(repeated.size // times):
         for j in range(times):
-            repeated[i * times + j] = values[i]
+            repeated[i * times + j] = values[first + i]
 
 
 @device

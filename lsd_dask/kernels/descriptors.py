@@ -63,10 +63,10 @@ def describe(
         else:
             describe_ball(target, runs, cells, first, last, window, degree)
 
-    if num_threads == 1 or len(cells.groups) == 0:
-        run(0, len(cells.groups))
+    if num_threads == 1:
+        run(0, len(cells.starts) - 1)
         return out
-    bounds = _shares(cells.groups, num_threads * _PARTS_PER_THREAD)
+    bounds = _shares(cells.starts, num_threads * _PARTS_PER_THREAD)
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
     return out
@@ -93,8 +93,11 @@ def _fill_unlisted(numbers: np.ndarray, lattice: Lattice, channels: np.ndarray, 
         out[i][unlisted] = 0.5
 
 
-def _shares(groups: np.ndarray, count: int) -> list[int]:
-    """Bounds of `count` ranges of groups with about as many cells each."""
-    cells = np.cumsum(groups[:, 1] - groups[:, 0])
-    ends = np.searchsorted(cells, np.linspace(0, cells[-1], count + 1)[1:]) + 1
-    return [0, *ends.tolist()]
+def _shares(starts: np.ndarray, count: int) -> list[int]:
+    """Bounds of up to `count` ranges of columns with about as many cells each.
+
+    >>> _shares(np.array([0, 5, 5, 9, 10]), 2)
+    [0, 1, 4]
+    """
+    bounds = np.searchsorted(starts, np.linspace(0, starts[-1], count + 1)[1:-1])
+    return np.unique([0, *bounds.tolist(), len(starts) - 1]).tolist()

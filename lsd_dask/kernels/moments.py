@@ -19,12 +19,19 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiling import device, kernel
-from .descriptor_labels import CELLS, COLUMN, Cells, Runs, first_run_of, place_of_group, planes_in_reach
+from .descriptor_labels import (
+    CELLS,
+    COLUMN,
+    Cells,
+    Runs,
+    corner_of_column,
+    first_group_of,
+    first_run_of,
+    planes_in_reach,
+)
 from .descriptor_lanes import LANES, fill, load, load_difference, multiply_add, store
-from .descriptor_statistics import Target, fetch_cell, write_cell
+from .descriptor_statistics import Target, finish_cell, write_column
 
-#: How many cells ahead the memory of the result is fetched.
-_AHEAD = 2
 _ROW = 3 * LANES  # moments of one cell after the x pass: sums of 1, x, x^2
 _PLANE = 6 * LANES  # after the y pass: of 1, y, y^2, x, yx, x^2
 
@@ -86,8 +93,12 @@ class _Workspace(NamedTuple):
         y of the rows of the current plane that hold the label, and their moments along x.
     ring, filled
         Moments along y and x of the planes in reach, plane z in slot ``z % depth``; and which hold any.
-    moments, descriptors
-        Of one cell, and of all voxels in a row of it.
+    moments
+        Of one cell.
+    descriptors
+        Of the column's cells.
+    row
+        The descriptors of a row of voxels in a cell.
     """
 
     wanted: np.ndarray
@@ -97,13 +108,14 @@ class _Workspace(NamedTuple):
     filled: np.ndarray
     moments: np.ndarray
     descriptors: np.ndarray
+    row: np.ndarray
 
 
 @kernel
 def describe_gaussian(
     target: Target, runs: Runs, cells: Cells, first: int, last: int, window: GaussianWindow, degree: int
 ) -> None:
-    """Write the descriptors of the cells of the groups [first, last), from moments up to `degree`.
+    """Write the descriptors of the columns [first, last), from moments up to `degree`.
 
     Of a label `[[[1, 1]]]` and a window of radius 1, the left voxel has the moments w(0) + w(1), w(1) and
     w(1) for 1, x and x^2, and 0 for all others.
@@ -117,10 +129,15 @@ def describe_gaussian(
         np.empty(COLUMN * CELLS * depth * _PLANE, np.float32),
         np.empty(depth, np.bool_),
         np.empty(10 * LANES, np.float32),
-        np.empty(10 * LANES * target.lattice.step, np.float32),
+        np.empty(np.diff(cells.starts).max() * target.channels.size * LANES, np.float32),
+        np.empty(target.channels.size * LANES * target.lattice.step, np.float32),
     )
-    for group in range(first, last):
-        _describe_group(target, runs, cells, group, window, degree, space)
+    group = first_group_of(cells, first)
+    for column in range(first, last):
+        while group < len(cells.groups) and cells.groups[group, 2] == column:
+            _describe_group(target, runs, cells, group, window, degree, space)
+            group += 1
+        write_column(target, cells, column, space.descriptors, space.row)
 
 
 @device
@@ -134,19 +151,21 @@ def _describe_group(
     space: _Workspace,
 ) -> None:
     """Sweep the column of a group: each plane that holds the label passes x and y, each cell in turn z."""
-    begin, end, y0, x0 = place_of_group(cells, group, target.lattice)
-    label = cells.label[begin]
+    begin, end, column = cells.groups[group]
+    order, cell_z, cell_place, wanted, filled = cells.order, cells.z, cells.place, space.wanted, space.filled
+    y0, x0 = corner_of_column(target.lattice, column)
+    label = cells.label[order[begin]]
     radius = window.radius[0]
-    low, high = planes_in_reach(runs, label, cells.z[begin] - radius, cells.z[end - 1] + radius)
-    cell_z, cell_place, wanted, filled = cells.z, cells.place, space.wanted, space.filled
+    last_z = cell_z[order[end - 1]]
+    low, high = planes_in_reach(runs, label, cell_z[order[begin]] - radius, last_z + radius)
     wanted[:] = 0
     entering = leaving = done = begin
-    for z in range(low, max(low, cell_z[end - 1] + radius) + 1):
-        while entering < end and cell_z[entering] <= z + radius:
-            wanted[cell_place[entering]] += 1
+    for z in range(low, max(low, last_z + radius) + 1):
+        while entering < end and cell_z[order[entering]] <= z + radius:
+            wanted[cell_place[order[entering]]] += 1
             entering += 1
-        while leaving < entering and cell_z[leaving] < z - radius:
-            wanted[cell_place[leaving]] -= 1
+        while leaving < entering and cell_z[order[leaving]] < z - radius:
+            wanted[cell_place[order[leaving]]] -= 1
             leaving += 1
         if z <= high:
             slot = z % filled.size
@@ -157,15 +176,13 @@ def _describe_group(
                 if count > 0:
                     _pass_y(count, y0, box, window, degree, slot, space)
                     filled[slot] = True
-        while done < end and cell_z[done] + radius <= z:
-            if done + _AHEAD < end:
-                place = cell_place[done + _AHEAD]
-                fetch_cell(target, cell_z[done + _AHEAD], y0 + place // CELLS, x0 + place % CELLS * LANES)
-            place = cell_place[done]
-            _pass_z(cell_z[done], place, low, high, window, degree, space)
-            y = y0 + place // CELLS
-            x = x0 + place % CELLS * LANES
-            write_cell(target, label, cell_z[done], y, x, space.moments, space.descriptors)
+        while done < end and cell_z[order[done]] + radius <= z:
+            cell = order[done]
+            at = (cell - cells.starts[column]) * target.channels.size * LANES
+            _pass_z(cell_z[cell], cell_place[cell], low, high, window, degree, space)
+            y = y0 + cell_place[cell] // CELLS
+            x = x0 + cell_place[cell] % CELLS * LANES
+            finish_cell(target, cell_z[cell], y, x, space.moments, space.descriptors, at)
             done += 1
 
 
