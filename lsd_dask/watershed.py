@@ -41,7 +41,7 @@ HEIGHTS: dict[str, tuple[float, float]] = {"both": (1, 6), "distance": (1, 0), "
 CAP = 8.0
 
 #: Context, in voxels, that is read at first for chains that leave a region.
-FIRST_MARGIN = 16
+FIRST_MARGIN = 32
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,9 @@ def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, ru
             return np.zeros([s.stop - s.start for s in region], np.uint64)
         heights, keep = _heights(values, keep, rules)
         origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
-        pointers = ascent.ascend(heights, *_box(within(known, read)), origin, _slopes(rules))
-        ascent.follow(pointers)
-        if not ascent.escapes(pointers, keep, begin, end):
+        slopes = _slopes(rules)
+        pointers = ascent.ascend(heights, begin, end, origin, slopes)
+        if ascent.follow(pointers, heights, begin, end, *_box(within(known, read)), origin, slopes):
             found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
             return found.reshape([s.stop - s.start for s in region])
         margin = rules.beside([max(2 * m, FIRST_MARGIN) for m in margin])

@@ -15,12 +15,12 @@ import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from lsd_dask.workflows.config import load_config, workflow
-from lsd_dask.workflows.models import STEPS, FindSegmentsConfig, SegmentConfig
-from lsd_dask.workflows.options import Config
 
 from lsd_dask import workflows
 from lsd_dask.cli import FAILED, INTERRUPTED, WRONG_INPUT, main
+from lsd_dask.workflows.config import load_config, workflow
+from lsd_dask.workflows.models import STEPS, FindSegmentsConfig, SegmentConfig
+from lsd_dask.workflows.options import Config
 
 COMMANDS = {model.step.replace("_", "-"): model for model in STEPS}
 

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from lsd_dask.workflows import models
 from lsd_dask.workflows.config import ConfigError, load_config, workflow
 from lsd_dask.workflows.fields import MERGE_FUNCTIONS, array_path, nearest
 from lsd_dask.workflows.models import STEPS
 from lsd_dask.workflows.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
-from pydantic import ValidationError
 
 ALL_MODELS = [
     *STEPS,

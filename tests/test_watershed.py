@@ -197,8 +197,8 @@ def test_any_chunking_gives_the_same_fragments(problem, data):
 
 
 def test_a_chain_that_leaves_what_dask_gives_is_an_error():
-    values = np.ones((3, 1, 1, 80), np.float32)
-    values[2] = np.linspace(0.5, 1, 80)
+    values = np.ones((3, 1, 1, 160), np.float32)
+    values[2] = np.linspace(0.5, 1, 160)
     volume = da.from_array(values, chunks=(3, 1, 1, 20))
     rules = Rules(height="affinity")
     lazy = map_regions(rules, [volume], [True], depth=rules.depth, dtype=np.uint64)

@@ -8,8 +8,8 @@ from .morton import address, address_2d
 #: Pitch, in voxels, of the lattice that divides plateaus.
 LATTICE = 32
 
-#: A chain that leaves the part of a block where slopes are known.
-ESCAPED = -1
+#: A voxel whose slopes have not been looked at.
+UNKNOWN = -1
 
 
 @kernel
@@ -28,8 +28,7 @@ def ascend(
         float32 ``(z + 2, y + 2, x + 2)``: the heights with a rim of one voxel; -inf in the rim and for
         background, to which nothing points.
     begin, end
-        Box, without counting the rim, in which heights and those of all neighbours are known. Elsewhere
-        pointers are `ESCAPED`.
+        Box, without counting the rim, of the voxels to look at. Pointers of others are `UNKNOWN`.
     origin
         Index in the volume of the first voxel, without counting the rim.
     slopes
@@ -49,7 +48,7 @@ def ascend(
     Heights [1, 2, 5, 4] give pointers [1, 2, 2, 2].
     """
     depth, rows, width = height.shape[0] - 2, height.shape[1] - 2, height.shape[2] - 2
-    pointers = np.full(depth * rows * width, ESCAPED, np.int32)
+    pointers = np.full(depth * rows * width, UNKNOWN, np.int32)
     steepest = np.empty(width, np.float32)
     steps = np.empty(width, np.int32)
     ties = np.empty(width, np.int32)
@@ -132,21 +131,65 @@ def _to_lattice(z: int, y: int, x: int) -> int:
 
 
 @kernel
-def follow(pointers: np.ndarray) -> None:
-    """Replace each pointer by the root of its tree, or by `ESCAPED` where its chain leaves the known part.
+def follow(
+    pointers: np.ndarray,
+    height: np.ndarray,
+    begin: np.ndarray,
+    end: np.ndarray,
+    known_begin: np.ndarray,
+    known_end: np.ndarray,
+    origin: np.ndarray,
+    slopes: np.ndarray,
+) -> bool:
+    """Replace the pointers of the voxels in a box by the roots of their trees.
 
-    For example [1, 2, 2, -1, 3] becomes [2, 2, 2, -1, -1].
+    Chains that leave the box go on: pointers that are `UNKNOWN` are found on the way. Returns whether all
+    chains ended within the box ``known_begin ... known_end``, in which heights and those of all neighbours
+    are known; if not, the work is incomplete. Other arguments are as for `ascend`.
+
+    For example pointers [1, 2, 2, 2] become [2, 2, 2, 2].
     """
-    for i in range(pointers.size):
-        root = np.int64(i)
-        while pointers[root] >= 0 and pointers[root] != root:
-            root = np.int64(pointers[root])
-        last = root if pointers[root] >= 0 else np.int64(ESCAPED)
-        j = np.int64(i)
-        while pointers[j] >= 0 and j != root:
-            upcoming = np.int64(pointers[j])
-            pointers[j] = last
-            j = upcoming
+    rows, width = height.shape[1] - 2, height.shape[2] - 2
+    for z in range(begin[0], end[0]):
+        for y in range(begin[1], end[1]):
+            for x in range(begin[2], end[2]):
+                i = (z * rows + y) * width + x
+                root = i
+                while True:
+                    upcoming = np.int64(pointers[root])
+                    if upcoming == UNKNOWN:
+                        rz, ry, rx = root // (rows * width), root // width % rows, root % width
+                        if not (
+                            known_begin[0] <= rz < known_end[0]
+                            and known_begin[1] <= ry < known_end[1]
+                            and known_begin[2] <= rx < known_end[2]
+                        ):
+                            return False
+                        upcoming = np.int64(_uphill(height, rz, ry, rx, origin, slopes))
+                        pointers[root] = upcoming
+                    if upcoming == root:
+                        break
+                    root = upcoming
+                j = i
+                while j != root:
+                    upcoming = np.int64(pointers[j])
+                    pointers[j] = root
+                    j = upcoming
+    return True
+
+
+@device
+def _uphill(height: np.ndarray, z: int, y: int, x: int, origin: np.ndarray, slopes: np.ndarray) -> int:
+    """What `ascend` finds for one voxel."""
+    here = height[z + 1, y + 1, x + 1]
+    steepest = np.float32(0)
+    for dz in range(3):
+        for dy in range(3):
+            for dx in range(3):
+                slope = slopes[dz, dy, dx]
+                if slope > 0:
+                    steepest = max(steepest, (height[z + dz, y + dy, x + dx] - here) * slope)
+    return _first_of_equals(height, z, y, x, steepest, origin, slopes)
 
 
 @kernel
@@ -180,15 +223,3 @@ def root_addresses(
                     last_id = address(rz, ry, rx) if ndim == 3 else address_2d(ry, rx)
                 ids[z - begin[0], y - begin[1], x - begin[2]] = last_id
     return ids
-
-
-@kernel
-def escapes(pointers: np.ndarray, keep: np.ndarray, begin: np.ndarray, end: np.ndarray) -> bool:
-    """Whether the chain of any kept voxel in a box leaves the known part."""
-    _, rows, width = keep.shape
-    for z in range(begin[0], end[0]):
-        for y in range(begin[1], end[1]):
-            for x in range(begin[2], end[2]):
-                if keep[z, y, x] and pointers[(z * rows + y) * width + x] < 0:
-                    return True
-    return False
