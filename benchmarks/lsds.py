@@ -11,7 +11,6 @@ after the other.
 import argparse
 import importlib
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from distributed import Client, LocalCluster
@@ -82,9 +82,9 @@ def beside_lsds(size: int, some: int, downsample: int) -> None:
     smooth = volume.astype(np.float32)
     gaussians = measured(lambda: [filtered(smooth) for _ in range(10)], 2)
     options = {"sigma": (SIGMA,) * 3, "labels": chosen, "downsample": downsample}
-    theirs = lsds("float32")
-    none = measured(lambda: theirs(volume, **{**options, "labels": []}))
-    part = measured(lambda: theirs(volume, **options))
+    reference = lsds("float32")
+    none = measured(lambda: reference(volume, **{**options, "labels": []}))
+    part = measured(lambda: reference(volume, **options))
     per_label = Seconds(part.cpu - none.cpu, part.wall - none.wall) * (1 / len(chosen))
     whole = Seconds(none.cpu + per_label.cpu * len(labels), none.wall + per_label.wall * len(labels))
 
@@ -105,7 +105,7 @@ def lsds(precision: str) -> Callable[..., np.ndarray]:
     In float32 it subtracts squares of coordinates from each other, which leaves few digits of small variances
     and of the Pearson coefficients that these are divided by.
     """
-    module = importlib.import_module("lsd.train.local_shape_descriptor")
+    module: Any = importlib.import_module("lsd.train.local_shape_descriptor")
     module.np = SimpleNamespace(**{**vars(np), "float32": getattr(np, precision)})
     return module.get_local_shape_descriptors
 
@@ -140,7 +140,7 @@ def peak_beyond_result(path: str, downsample: int) -> float:
     """Peak memory of a call beyond what was there before and its result, as a part of the result."""
     compile_kernels()
     volume = np.load(path)
-    Path("/proc/self/clear_refs").write_text("5")
+    reset_peak()
     before = status("VmRSS")
     result = local_shape_descriptors(volume, SIGMA, downsample=downsample)
     return (status("VmHWM") - before) / result.nbytes - 1
@@ -161,19 +161,20 @@ def through_dask(pinky: Path | None, quick: bool) -> None:
         cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:
             client.run(compile_kernels)
-            before = client.run(peak_of_process)
+            client.run(reset_peak)
+            before = client.run(status, "VmRSS")
             stored = open_volume(path)
             descriptors = local_shape_descriptors(stored, PINKY_SIGMA, downsample=2).data
             start = time.perf_counter()
             descriptors.map_blocks(mean_of_channels, chunks=(10, 1, 1, 1), dtype=np.float64).compute()
             wall = time.perf_counter() - start
-            after = client.run(peak_of_process)
+            after = client.run(status, "VmHWM")
     print(f"\n{pinky.name}, {volume.shape} voxels, sigma {PINKY_SIGMA} nm, downsample 2, on 2 processes")
     million = volume.size / wall / 1e6
     print(f"  {wall:.2f} s wall, {million:.1f} million voxels a second, {descriptors.npartitions} blocks")
     for worker in before:
-        peaks = f"{after[worker] / 2**20:.0f} MiB, at start {before[worker] / 2**20:.0f} MiB"
-        print(f"  peak memory of a worker: {peaks}")
+        megabytes = f"{after[worker] / 2**20:.0f} MiB, {before[worker] / 2**20:.0f} MiB of them at the start"
+        print(f"  peak memory of a worker: {megabytes}")
 
 
 def compile_kernels() -> None:
@@ -217,8 +218,9 @@ def status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def peak_of_process() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def reset_peak() -> None:
+    """Let Linux begin anew with the peak memory of this process, `VmHWM`."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def find_pinky(directory: Path | None) -> Path | None:

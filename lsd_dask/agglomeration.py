@@ -1,14 +1,21 @@
-"""Agglomeration of a region graph into a merge tree, level by level.
+"""Agglomeration of a region graph into a merge tree.
+
+Again and again the edge with the best score is contracted, and edges that become parallel are added. Scores
+lie on 256 levels, so many are equal; what goes first of equals is decided by a rank that every edge has for
+itself - the one with the largest sum of affinities first - so the outcome does not depend on the order of
+anything. (Contracting all edges of a level at once would not depend on it either, but is worse where
+affinities are noisy: see docs/quality.md.)
 
 Mean affinity and histogram quantiles are *reducible*: merging never gives an edge a better score than the
-best it replaces. So there is no need for a queue over the whole graph: with scores on 256 levels, all edges
-at or below a level are contracted at once, parallel edges are added, and the next level follows. The outcome
-has no ties and does not depend on the order of anything. Scores are those of waterz [1]_.
+best it replaces. As an edge that absorbs a parallel one takes the later of their ranks, the order by score
+and rank is reducible too: merges that are best for both sides can be made at any time, by anyone, with the
+same outcome. Scores are those of waterz [1]_.
 
 References
 ----------
 .. [1] J. Funke et al., "Large scale image segmentation with structured loss based deep learning for
-   connectome reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
+connectome
+   reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
 """
 
 import difflib
@@ -251,6 +258,8 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
     if function.initial_maximum:
         last = starts[1:] - 1
         starts, bins, bin_counts = np.arange(len(edges) + 1), bins[last], np.ones(len(edges), np.int64)
+    # The kernel is compiled for arrays that can be written, and replaces these by its own as it goes.
+    starts, bins, bin_counts = (np.require(a, requirements=["C", "W"]) for a in (starts, bins, bin_counts))
     parents, levels = kernels.contract(
         len(graph.nodes),
         ends,
@@ -259,10 +268,19 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
         starts,
         bins,
         bin_counts,
+        _ranks(ends, edges.sums),
         kernels.MEAN if function.quantile is None else function.quantile,
         graph.scale,
     )
     return MergeTree(graph.nodes.ids, parents, levels, merge_function)
+
+
+def _ranks(ends: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Who goes first of edges with one score: the larger sum of affinities, then the smaller ids."""
+    order = np.lexsort((ends.max(axis=1), ends.min(axis=1), -sums))
+    ranks = np.empty(len(ends), np.int64)
+    ranks[order] = np.arange(len(ends))
+    return ranks
 
 
 def merge_function_named(name: str) -> MergeFunction:
@@ -290,8 +308,11 @@ def _scores(levels: np.ndarray) -> np.ndarray:
 def _rows(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Rows of `wanted` in ascending `ids`."""
     rows = np.searchsorted(ids, wanted)
-    if len(wanted) and (rows.max() == len(ids) or (ids[rows] != wanted).any()):
+    found = np.minimum(rows, max(len(ids) - 1, 0))
+    missing = wanted[ids[found] != wanted] if len(ids) else wanted
+    if len(missing):
         raise ValueError(
-            "The edges name fragments that the graph has no nodes for; were they made from other data?"
+            f"The edges name fragment {missing[0]}, for which the graph has no node: were they made from "
+            "other data?"
         )
     return rows

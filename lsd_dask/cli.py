@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import sys
+import types
 import typing
 from collections.abc import Collection, Sequence
 from importlib import metadata, resources
@@ -18,6 +19,9 @@ from lsd_dask.workflows.options import Config
 
 #: Exit codes: the run failed; what the user gave cannot be used; the user stopped the run.
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+#: `X | Y` is one or the other, depending on what X and Y are.
+_UNIONS = (types.UnionType, typing.Union)
 
 _INPUT_ERRORS = (
     ValueError,
@@ -212,6 +216,8 @@ def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
     if isinstance(given, list):
         entries = re.split(r"[\s,\[\]()]+", " ".join(given))
         given = [entry for entry in entries if entry]
+        if len(given) == 1 and typing.get_origin(hint) in _UNIONS:
+            return given[0]
         return None if given == ["null"] else given
     if given == "null":
         return None
@@ -224,7 +230,9 @@ def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
 
 
 def _is_list(hint: Any) -> bool:
-    """Tell whether a type is a list of numbers, which is given as separate arguments."""
+    """Tell whether a type is a list of numbers, or may be one, which is given as separate arguments."""
+    if typing.get_origin(hint) in _UNIONS:
+        return any(_is_list(each) for each in typing.get_args(hint))
     return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] in (int, float)
 
 

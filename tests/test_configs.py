@@ -212,6 +212,7 @@ REQUIRED: dict[type[Config], dict[str, Any]] = {
     models.FindSegmentsConfig: {"fragments_file": "a.zarr"},
     models.ExtractSegmentationConfig: {"fragments_file": "a.zarr", "threshold": 0.4, "out_file": "a.zarr"},
     models.EvaluateVolumesConfig: {"fragments_file": "a.zarr", "gt_file": "t.zarr"},
+    models.LsdsConfig: {"labels_file": "t.zarr", "lsds_file": "a.zarr", "sigma": 80.0},
 }
 
 

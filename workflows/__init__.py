@@ -34,7 +34,8 @@ class _Steps(ModuleType):
     """Makes importing a step's module bind the step's function, which has the same name, not the module."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, getattr(value, name) if name in __all__ else value)
+        same = isinstance(value, ModuleType) and name in __all__
+        super().__setattr__(name, getattr(value, name) if same else value)
 
 
 sys.modules[__name__].__class__ = _Steps

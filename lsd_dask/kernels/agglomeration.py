@@ -9,6 +9,8 @@ import numpy as np
 from .compiling import device, kernel
 
 LEVELS = 256
+#: Steps of a level that tell who goes first in it.
+FINE = 256
 #: `quantile` argument of `contract` that asks for the mean.
 MEAN = -1
 
@@ -22,10 +24,11 @@ def contract(
     starts: np.ndarray,
     bins: np.ndarray,
     bin_counts: np.ndarray,
+    ranks: np.ndarray,
     quantile: int,
     scale: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The merge forest of a region graph.
+    """The merge forest of a region graph: again and again, contract the edge that is first by level and rank.
 
     Parameters
     ----------
@@ -37,6 +40,9 @@ def contract(
         ``(e,)`` int64, number and sum of the affinities of each edge (used for the mean).
     starts, bins, bin_counts
         Histograms of the edges in compressed rows (used for a quantile).
+    ranks
+        ``(e,)`` int64, different for all edges: who goes first of those on a level. An edge that absorbs a
+        parallel one takes the later of their ranks.
     quantile
         Percentage, or `MEAN`.
     scale
@@ -71,15 +77,12 @@ def contract(
         levels[e] = _level(
             counts[e], sums[e], pool_bins, pool_counts, hist_begin[e], hist_end[e], quantile, scale
         )
-    bucket_head = np.full(LEVELS, -1, np.int64)
-    entry_edge = np.empty(max(16, 2 * edge_count), np.int64)
-    entry_next = np.empty(max(16, 2 * edge_count), np.int64)
-    entries = 0
+    ranks = ranks.copy()
+    heap = np.empty(max(16, 2 * edge_count), np.int64)
+    heap_edges = np.empty(heap.size, np.int64)
+    waiting = 0
     for e in range(edge_count):
-        entry_edge[entries] = e
-        entry_next[entries] = bucket_head[levels[e]]
-        bucket_head[levels[e]] = entries
-        entries += 1
+        waiting = _push(heap, heap_edges, waiting, _key(levels[e], ranks[e]), e)
 
     # Half-edges 2e (at u) and 2e + 1 (at v), linked by node.
     head = np.full(node_count, -1, np.int64)
@@ -99,105 +102,159 @@ def contract(
     parents = np.arange(node_count)
     retired_at = np.full(node_count, LEVELS, np.int64)
     retired = np.empty(node_count, np.int64)
-    batch = np.empty(edge_count, np.int64)
-    dirty = np.empty(edge_count, np.int64)
-    is_dirty = np.zeros(edge_count, np.bool_)
+    retirements = 0
+    level = 0
 
-    for level in range(LEVELS):
-        batched = 0
-        entry = bucket_head[level]
-        while entry >= 0:
-            e = entry_edge[entry]
-            if alive[e] and levels[e] == level:
-                batch[batched] = e
-                batched += 1
-            entry = entry_next[entry]
-        if batched == 0:
+    while waiting > 0:
+        key, e = heap[0], heap_edges[0]
+        waiting = _pop(heap, heap_edges, waiting)
+        if not alive[e] or key != _key(levels[e], ranks[e]):
             continue
-        retirements = 0
-        dirtied = 0
-        for b in range(batched):
-            small = _find(root, ends[batch[b], 0])
-            large = _find(root, ends[batch[b], 1])
-            if small == large:
-                continue
-            if degree[small] > degree[large]:
-                small, large = large, small
-            retired[retirements] = max(smallest[small], smallest[large])
-            retirements += 1
-            smallest[large] = min(smallest[small], smallest[large])
-            root[small] = large
+        if levels[e] // FINE > level:
+            _name_parents(retired, retirements, parents, smallest, root)
+            retirements = 0
+            level = levels[e] // FINE
+        small, large = u[e], v[e]
+        if degree[small] > degree[large]:
+            small, large = large, small
+        node = max(smallest[small], smallest[large])
+        retired[retirements] = node
+        retirements += 1
+        retired_at[node] = level
+        smallest[large] = min(smallest[small], smallest[large])
+        root[small] = large
 
-            half = head[small]
-            while half >= 0:
-                upcoming = following[half]
-                e = half >> 1
-                if alive[e]:
-                    other = v[e] if half & 1 == 0 else u[e]
-                    if other == large:
+        half = head[small]
+        while half >= 0:
+            upcoming = following[half]
+            e = half >> 1
+            if alive[e]:
+                other = v[e] if half & 1 == 0 else u[e]
+                if other == large:
+                    alive[e] = False
+                else:
+                    if 2 * (filled + 1) > slots.size:
+                        slots, mask, filled = _fill_slots(u, v, alive, edge_count)
+                    slot = _find_slot(slots, mask, u, v, large, other)
+                    twin = slots[slot]
+                    if twin >= 0:
                         alive[e] = False
-                    else:
-                        if 2 * (filled + 1) > slots.size:
-                            slots, mask, filled = _fill_slots(u, v, alive, edge_count)
-                        slot = _find_slot(slots, mask, u, v, large, other)
-                        twin = slots[slot]
-                        if twin >= 0:
-                            alive[e] = False
-                            counts[twin] += counts[e]
-                            sums[twin] += sums[e]
-                            if quantile != MEAN:
-                                need = hist_end[twin] - hist_begin[twin] + hist_end[e] - hist_begin[e]
-                                if pool_used + need > pool_bins.size:
-                                    pool_bins, pool_counts, pool_used = _compact(
-                                        pool_bins, pool_counts, hist_begin, hist_end, alive, need, twin, e
-                                    )
-                                hist_begin[twin], hist_end[twin], pool_used = _add(
-                                    pool_bins,
-                                    pool_counts,
-                                    hist_begin[twin],
-                                    hist_end[twin],
-                                    hist_begin[e],
-                                    hist_end[e],
-                                    pool_used,
+                        counts[twin] += counts[e]
+                        sums[twin] += sums[e]
+                        if quantile != MEAN:
+                            need = hist_end[twin] - hist_begin[twin] + hist_end[e] - hist_begin[e]
+                            if pool_used + need > pool_bins.size:
+                                pool_bins, pool_counts, pool_used = _compact(
+                                    pool_bins, pool_counts, hist_begin, hist_end, alive, need, twin, e
                                 )
-                            if not is_dirty[twin]:
-                                is_dirty[twin] = True
-                                dirty[dirtied] = twin
-                                dirtied += 1
+                            hist_begin[twin], hist_end[twin], pool_used = _add(
+                                pool_bins,
+                                pool_counts,
+                                hist_begin[twin],
+                                hist_end[twin],
+                                hist_begin[e],
+                                hist_end[e],
+                                pool_used,
+                            )
+                        ranks[twin] = max(ranks[twin], ranks[e])
+                        levels[twin] = _level(
+                            counts[twin],
+                            sums[twin],
+                            pool_bins,
+                            pool_counts,
+                            hist_begin[twin],
+                            hist_end[twin],
+                            quantile,
+                            scale,
+                        )
+                        if waiting == heap.size:
+                            waiting = _drop_outdated(heap, heap_edges, waiting, alive, levels, ranks)
+                        waiting = _push(heap, heap_edges, waiting, _key(levels[twin], ranks[twin]), twin)
+                    else:
+                        slots[slot] = e
+                        filled += 1
+                        if half & 1 == 0:
+                            u[e] = large
                         else:
-                            slots[slot] = e
-                            filled += 1
-                            if half & 1 == 0:
-                                u[e] = large
-                            else:
-                                v[e] = large
-                            _append(head, tail, following, large, half)
-                            degree[large] += 1
-                half = upcoming
-            head[small] = -1
-
-        for r in range(retirements):
-            node = retired[r]
-            retired_at[node] = level
-            parents[node] = smallest[_find(root, node)]
-        for d in range(dirtied):
-            e = dirty[d]
-            is_dirty[e] = False
-            if not alive[e]:
-                continue
-            changed = _level(
-                counts[e], sums[e], pool_bins, pool_counts, hist_begin[e], hist_end[e], quantile, scale
-            )
-            if changed != levels[e]:
-                levels[e] = changed
-                if entries == entry_edge.size:
-                    entry_edge = _grown(entry_edge)
-                    entry_next = _grown(entry_next)
-                entry_edge[entries] = e
-                entry_next[entries] = bucket_head[changed]
-                bucket_head[changed] = entries
-                entries += 1
+                            v[e] = large
+                        _append(head, tail, following, large, half)
+                        degree[large] += 1
+            half = upcoming
+        head[small] = -1
+    _name_parents(retired, retirements, parents, smallest, root)
     return parents, retired_at
+
+
+@device
+def _name_parents(
+    retired: np.ndarray, count: int, parents: np.ndarray, smallest: np.ndarray, root: np.ndarray
+) -> None:
+    """At the end of a level: those who lost their name in it get that of the component they are in now."""
+    for r in range(count):
+        parents[retired[r]] = smallest[_find(root, retired[r])]
+
+
+@device
+def _key(level: int, rank: int) -> int | np.int64:
+    """Place in the queue: by level, then by rank."""
+    return (np.int64(level) << 40) | rank
+
+
+@device
+def _drop_outdated(
+    heap: np.ndarray,
+    edges: np.ndarray,
+    size: int,
+    alive: np.ndarray,
+    levels: np.ndarray,
+    ranks: np.ndarray,
+) -> int:
+    """Make room in a full heap: keep the entries that are still true. There are at most as many as edges."""
+    kept = 0
+    for i in range(size):
+        key, e = heap[i], edges[i]
+        if alive[e] and key == _key(levels[e], ranks[e]):
+            kept = _push(heap, edges, kept, key, e)
+    return kept
+
+
+@device
+def _push(heap: np.ndarray, edges: np.ndarray, size: int, key: int | np.int64, edge: int) -> int:
+    """Add an entry to a binary heap of keys (smallest first) and edges; returns the new size."""
+    i = size
+    while i > 0:
+        above = (i - 1) >> 1
+        if heap[above] <= key:
+            break
+        heap[i] = heap[above]
+        edges[i] = edges[above]
+        i = above
+    heap[i] = key
+    edges[i] = edge
+    return size + 1
+
+
+@device
+def _pop(heap: np.ndarray, edges: np.ndarray, size: int) -> int:
+    """Remove the first entry of a binary heap; returns the new size."""
+    size -= 1
+    key = heap[size]
+    edge = edges[size]
+    i = 0
+    while True:
+        below = 2 * i + 1
+        if below >= size:
+            break
+        if below + 1 < size and heap[below + 1] < heap[below]:
+            below += 1
+        if key <= heap[below]:
+            break
+        heap[i] = heap[below]
+        edges[i] = edges[below]
+        i = below
+    heap[i] = key
+    edges[i] = edge
+    return size
 
 
 @device
@@ -210,15 +267,15 @@ def _level(
     end: int,
     quantile: int,
     scale: int,
-) -> int:
-    """Level of an edge: 0 is the best score, ``(level + 0.5) / 256`` the score.
+) -> np.int64 | int:
+    """Level of an edge in fine steps, `FINE` to a level: 0 is the best.
 
-    For a quantile, 255 - its bin: a histogram {10: 1, 200: 3} has the median (pivot 4 * 50 // 100 + 1 = 3) in
-    bin 200, level 55. For the mean, 256 * (1 - mean) rounded down.
+    For a quantile, `FINE` times 255 - its bin: a histogram {10: 1, 200: 3} has the median (pivot
+    4 * 50 // 100 + 1 = 3) in bin 200, level 55. For the mean, 65536 * (1 - mean) rounded down.
     """
     if quantile == MEAN:
         whole = count * scale
-        return min(LEVELS - 1, LEVELS * (whole - total) // whole)
+        return min(FINE * LEVELS - 1, FINE * LEVELS * (whole - total) // whole)
     n = 0
     for k in range(begin, end):
         n += counts[k]
@@ -227,8 +284,8 @@ def _level(
     for k in range(begin, end):
         seen += counts[k]
         if seen >= pivot:
-            return LEVELS - 1 - int(bins[k])
-    return LEVELS - 1
+            return FINE * (LEVELS - 1 - np.int64(bins[k]))
+    return FINE * (LEVELS - 1)
 
 
 @device

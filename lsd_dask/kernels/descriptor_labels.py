@@ -157,9 +157,7 @@ def find_cells(numbers: np.ndarray, lattice: Lattice, count: int) -> Cells:
     starts = np.concatenate([[0], np.cumsum(of_column)])
     label, z, place, order = (np.empty(starts[-1], np.int32) for _ in range(4))
     _collect_cells(numbers, lattice, of_column.size, np.cumsum(of_label), label, z, place, order)
-    column = np.searchsorted(starts, order, side="right") - 1
-    begins = np.flatnonzero(np.diff(label[order], prepend=-1) | np.diff(column, prepend=-1))
-    groups = np.stack([begins, np.append(begins, len(order))[1:], column[begins]], axis=1)
+    groups = _group_cells(label, starts, order)
     return Cells(label, z, place, starts, order, groups[np.argsort(groups[:, 2], kind="stable")])
 
 
@@ -252,6 +250,24 @@ def _collect_cells(
                         at += 1
 
 
+@kernel
+def _group_cells(label: np.ndarray, starts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Begin, end and column of each stretch of `order` that is of one label and in one column."""
+    groups = np.empty((order.size, 3), np.int32)
+    count = 0
+    column_end = 0
+    for i in range(order.size):
+        cell = order[i]
+        if i == 0 or label[cell] != label[order[i - 1]] or cell >= column_end:
+            column = np.searchsorted(starts, cell, side="right") - 1
+            column_end = starts[column + 1]
+            groups[count] = i, order.size, column
+            if count > 0:
+                groups[count - 1, 1] = i
+            count += 1
+    return groups[:count].copy()
+
+
 @device
 def corner_of_column(lattice: Lattice, column: int) -> tuple[int, int]:
     """Y and x of a column's first samples."""
@@ -267,8 +283,9 @@ def _labels_of_cell(numbers: np.ndarray, lattice: Lattice, z: int, y: int, x: in
     voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
     for i in range(voxel_z[0], voxel_z[1]):
         for j in range(voxel_y[0], voxel_y[1]):
-            for k in range(voxel_x[0], voxel_x[1]):
-                number = numbers[i, j, k]
+            row = numbers[i, j, voxel_x[0] : voxel_x[1]]
+            for k in range(row.size):
+                number = row[k]
                 if number == last or number <= 0:
                     continue
                 last = number

@@ -88,7 +88,8 @@ class _Workspace(NamedTuple):
     Attributes
     ----------
     wanted
-        For each place, how many cells have the current plane in reach.
+        For each place, then for each row, then for each cell in a row: how many cells have the current plane
+        in reach.
     row_y, rows
         y of the rows of the current plane that hold the label, and their moments along x.
     ring, filled
@@ -123,7 +124,7 @@ def describe_gaussian(
     depth = min(2 * window.radius[0] + 1, target.lattice.shape[0])
     height = COLUMN + 2 * window.radius[1]
     space = _Workspace(
-        np.empty(COLUMN * CELLS, np.int32),
+        np.empty(COLUMN * CELLS + COLUMN + CELLS, np.int32),
         np.empty(height, np.int64),
         np.empty(height * CELLS * _ROW, np.float32),
         np.empty(COLUMN * CELLS * depth * _PLANE, np.float32),
@@ -162,10 +163,10 @@ def _describe_group(
     entering = leaving = done = begin
     for z in range(low, max(low, last_z + radius) + 1):
         while entering < end and cell_z[order[entering]] <= z + radius:
-            wanted[cell_place[order[entering]]] += 1
+            _count_place(wanted, cell_place[order[entering]], 1)
             entering += 1
         while leaving < entering and cell_z[order[leaving]] < z - radius:
-            wanted[cell_place[order[leaving]]] -= 1
+            _count_place(wanted, cell_place[order[leaving]], -1)
             leaving += 1
         if z <= high:
             slot = z % filled.size
@@ -187,16 +188,28 @@ def _describe_group(
 
 
 @device
+def _count_place(wanted: np.ndarray, place: int, change: int) -> None:
+    """Count one cell more or less at a place, in its row and in its cell of the rows."""
+    wanted[place] += change
+    wanted[COLUMN * CELLS + place // CELLS] += change
+    wanted[COLUMN * CELLS + COLUMN + place % CELLS] += change
+
+
+@device
 def _bounding_box(wanted: np.ndarray) -> tuple[int, int, int, int]:
-    """First and last + 1 row and cell-in-row of a column's places that are wanted (not 0)."""
-    first_row, last_row, first_cell, last_cell = COLUMN, 0, CELLS, 0
-    for row in range(COLUMN):
-        for cell in range(CELLS):
-            if wanted[row * CELLS + cell] > 0:
-                first_row = min(first_row, row)
-                last_row = row + 1
-                first_cell = min(first_cell, cell)
-                last_cell = max(last_cell, cell + 1)
+    """First and last + 1 row and cell-in-row of the places that are wanted; there is one."""
+    rows = COLUMN * CELLS
+    first_row, last_row = 0, COLUMN
+    while wanted[rows + first_row] == 0:
+        first_row += 1
+    while wanted[rows + last_row - 1] == 0:
+        last_row -= 1
+    cells = rows + COLUMN
+    first_cell, last_cell = 0, CELLS
+    while wanted[cells + first_cell] == 0:
+        first_cell += 1
+    while wanted[cells + last_cell - 1] == 0:
+        last_cell -= 1
     return first_row, last_row, first_cell, last_cell
 
 

@@ -1,0 +1,99 @@
+"""The packages that quality is measured against, called as the reference system calls them."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import mahotas
+import numpy as np
+import waterz
+from scipy import ndimage
+
+#: waterz' names of the merge functions. The last argument of a quantile says whether only maxima of edges
+#: count.
+SCORING_FUNCTIONS = {
+    "hist_quant_75": "OneMinus<HistogramQuantileAffinity<RegionGraphType, 75, ScoreValue, 256, false>>",
+    "hist_quant_50_initmax": "OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256, "
+    "true>>",
+    "mean": "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>",
+}
+
+
+def seeded_watershed(affinities: np.ndarray, min_seed_distance: int = 10) -> np.ndarray:
+    """Fragments of a whole volume by the seeded watershed of the reference system [1]_.
+
+    Parameters
+    ----------
+    affinities : (3, z, y, x) array of uint8
+    min_seed_distance : int
+        Size, in voxels, of the window in which a seed is the maximum.
+
+    Returns
+    -------
+    (z, y, x) array of uint64
+        Fragments 1, 2, ...; there is no background.
+
+    References
+    ----------
+    .. [1] A. Sheridan et al., "Local shape descriptors for neuron segmentation", Nature Methods 20, 2023.
+       https://github.com/funkelab/lsd
+    """
+    mean = affinities.mean(axis=0, dtype=np.float32) / 255
+    distance = ndimage.distance_transform_edt(mean > 0.5 * mean.max())
+    seeds, _ = ndimage.label(ndimage.maximum_filter(distance, min_seed_distance) == distance)
+    return mahotas.cwatershed(distance.max() - distance, seeds).astype(np.uint64)
+
+
+def waterz_cuts(
+    affinities: np.ndarray, fragments: np.ndarray, merge_function: str, thresholds: Sequence[float]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Agglomerate with waterz: one lookup table a threshold.
+
+    Parameters
+    ----------
+    affinities : (3, z, y, x) array of uint8
+    fragments : (z, y, x) array of int
+        Ids of any size, 0 is background.
+    merge_function : str
+        One of `SCORING_FUNCTIONS`.
+    thresholds : sequence of float
+        Ascending.
+
+    Yields
+    ------
+    keys, values : (n,) array of uint64
+        Fragment ids and their segments.
+    """
+    keys, first, compact = np.unique(fragments, return_index=True, return_inverse=True)
+    # waterz needs memory for the largest id, writes into the fragments it is given, and drops id 0.
+    own = (compact.reshape(fragments.shape) + (keys[0] != 0)).astype(np.uint64)
+    with _standard_output_discarded():
+        cuts = waterz.agglomerate(
+            affinities.astype(np.float32) / 255,
+            list(thresholds),
+            fragments=own,
+            scoring_function=SCORING_FUNCTIONS[merge_function],
+            return_region_graph=False,
+        )
+    for _ in thresholds:
+        with _standard_output_discarded():
+            segmentation = next(cuts)
+        yield keys, segmentation.ravel()[first]
+
+
+@contextmanager
+def _standard_output_discarded() -> Iterator[None]:
+    """Discard what compiled code prints."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what is still in C's buffer would be printed later
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(null)

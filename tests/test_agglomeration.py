@@ -1,0 +1,440 @@
+import dataclasses
+import itertools
+import uuid
+
+import numpy as np
+import pytest
+import waterz
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import ndimage, sparse
+from scipy.cluster import hierarchy
+
+from lsd_dask.affinities import affinities as affinities_of
+from lsd_dask.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree, agglomerate, level_of
+from lsd_dask.evaluation import rand_voi
+from lsd_dask.overlap import readers_of
+from lsd_dask.region_graph import RegionGraph, build_region_graph
+from lsd_dask.watershed import Rules, watershed_region
+
+from .strategies import LARGE_IDS, edge_values, graph_of, random_edge_values, trees
+
+NEVER = 256
+
+every_function = pytest.mark.parametrize("name", MERGE_FUNCTIONS)
+
+
+def quantile_of(name: str) -> int | None:
+    return None if name == "mean" else int(name.split("_")[2])
+
+
+# The definition: again and again the best edge; of equals the one with the largest sum of affinities
+
+
+def tree_by_definition(graph: RegionGraph, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Parents, levels, and whether there was always a single best edge by score."""
+    n = len(graph.nodes)
+    edges = graph.edges
+    u, v = (np.searchsorted(graph.nodes.ids, ends) for ends in (edges.u, edges.v))
+    u, v = np.sort([u, v], axis=0)
+    histograms = np.array([edges.histogram(row) for row in range(len(edges))]).reshape(-1, 256)
+    if name.endswith("initmax"):
+        histograms = np.eye(256, dtype=int)[255 - (histograms[:, ::-1] > 0).argmax(axis=1)]
+    counts, sums = edges.counts, edges.sums
+    ranks = np.argsort(np.lexsort((v, u, -sums)))
+    parents, levels, single = np.arange(n), np.full(n, NEVER), True
+    while len(u):
+        steps = steps_of(histograms, counts, sums, graph.scale, quantile_of(name))
+        best = np.lexsort((ranks, steps))[0]
+        single &= (steps == steps[best]).sum() == 1
+        into, merged = u[best], v[best]
+        levels[merged] = steps[best] // 256
+        parents[merged] = into
+        u, v = np.sort([np.where(ends == merged, into, ends) for ends in (u, v)], axis=0)
+        between = u != v
+        pairs, group = np.unique(np.stack([u, v])[:, between], axis=1, return_inverse=True)
+        latest = np.zeros(pairs.shape[1], int)
+        np.maximum.at(latest, group.ravel(), ranks[between])
+        ranks = latest
+        u, v = pairs
+        histograms, counts, sums = (
+            added(column[between], group.ravel(), len(u)) for column in (histograms, counts, sums)
+        )
+    # Of what lost its name in one level, the parent is what the component is called when the level is done.
+    for node in np.flatnonzero(levels < NEVER)[::-1]:
+        while levels[parents[node]] == levels[node]:
+            parents[node] = parents[parents[node]]
+    return parents, levels, single
+
+
+def steps_of(histograms, counts, sums, scale: int, quantile: int | None) -> np.ndarray:
+    if quantile is None:
+        return np.minimum(65536 * (counts * scale - sums) // (counts * scale), 65535)
+    cumulated = histograms.cumsum(axis=1)
+    total = histograms.sum(axis=1)
+    pivots = np.minimum(quantile * total // 100 + 1, total)
+    return 256 * (255 - (cumulated >= pivots[:, None]).argmax(axis=1))
+
+
+def added(rows: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
+    out = np.zeros((n, *rows.shape[1:]), rows.dtype)
+    np.add.at(out, group, rows)
+    return out
+
+
+@every_function
+@given(edge_values())
+def test_trees_are_as_defined(name, values):
+    graph = graph_of(values, nodes=[50, 60])
+    tree = agglomerate(graph, name)
+    parents, levels, _ = tree_by_definition(graph, name)
+    assert tree.merge_function == name
+    assert tree.ids.tolist() == graph.nodes.ids.tolist()
+    assert tree.levels.tolist() == levels.tolist()
+    assert tree.parents.tolist() == parents.tolist()
+
+
+@pytest.mark.parametrize("name", ["hist_quant_75", "hist_quant_50_initmax", "mean"])
+@given(edge_values())
+def test_finer_affinities_have_the_same_definition(name, values):
+    fine = {pair: [257 * a - (a + k) % 200 * (a > 0) for k, a in enumerate(v)] for pair, v in values.items()}
+    graph = graph_of(fine, scale=65535)
+    tree = agglomerate(graph, name)
+    parents, levels, _ = tree_by_definition(graph, name)
+    assert (tree.levels.tolist(), tree.parents.tolist()) == (levels.tolist(), parents.tolist())
+
+
+@pytest.mark.parametrize("name", ["hist_quant_25", "hist_quant_90_initmax", "mean"])
+@pytest.mark.parametrize(("nodes", "edges"), [(1000, 2000), (100, 2000)])
+def test_large_graphs(name, nodes, edges):
+    graph = graph_of(random_edge_values(nodes, nodes, edges))
+    tree = agglomerate(graph, name)
+    parents, levels, _ = tree_by_definition(graph, name)
+    assert np.array_equal(tree.levels, levels)
+    assert np.array_equal(tree.parents, parents)
+
+
+@pytest.mark.parametrize("name", ["hist_quant_50", "mean"])
+def test_a_hub_that_absorbs_everything(name):
+    """One node touches all others, which touch each other in a ring: parallel edges abound."""
+    rng = np.random.default_rng(0)
+    n = 150
+    pairs = [(1, k) for k in range(2, n)] + [(k, k + 1) for k in range(2, n - 1)]
+    graph = graph_of({pair: rng.integers(0, 256, 5).tolist() for pair in sorted(pairs)})
+    parents, levels, _ = tree_by_definition(graph, name)
+    tree = agglomerate(graph, name)
+    assert np.array_equal(tree.levels, levels)
+    assert np.array_equal(tree.parents, parents)
+
+
+# The priority queue
+
+
+def queue(values, name: str, threshold: float) -> dict[int, int]:
+    """Merge the lowest score first, of equal scores the smallest ids; node -> smallest id of its segment."""
+    edges = {pair: [max(v)] if name.endswith("initmax") else list(v) for pair, v in values.items()}
+    segment = {n: n for pair in values for n in pair}
+    while edges:
+        score, (u, v) = min((score_of(found, name), pair) for pair, found in edges.items())
+        if score > threshold:
+            break
+        segment = {n: u if s == v else s for n, s in segment.items()}
+        merged: dict[tuple[int, int], list[int]] = {}
+        for pair, found in edges.items():
+            a, b = sorted(u if n == v else n for n in pair)
+            if a != b:
+                merged.setdefault((a, b), []).extend(found)
+        edges = merged
+    return segment
+
+
+def score_of(values: list[int], name: str) -> float:
+    n = len(values)
+    if (quantile := quantile_of(name)) is None:
+        level = min(256 * (255 * n - sum(values)) // (255 * n), 255)
+    else:
+        level = 255 - sorted(values)[min(n, quantile * n // 100 + 1) - 1]
+    return (level + 0.5) / 256
+
+
+def segments(tree: MergeTree, threshold: float) -> dict[int, int]:
+    lut = tree.cut(threshold)
+    return dict(zip(lut.keys.tolist(), lut.values.tolist(), strict=True))
+
+
+thresholds = st.integers(0, 256).map(lambda level: level / 256)
+
+
+@every_function
+@given(trees(), thresholds)
+def test_a_queue_does_the_same_where_there_are_no_cycles(name, values, threshold):
+    assert segments(agglomerate(graph_of(values), name), threshold) == queue(values, name, threshold)
+
+
+@every_function
+@given(edge_values(), thresholds)
+def test_a_queue_does_the_same_where_no_two_edges_are_equally_good(name, values, threshold):
+    graph = graph_of(values)
+    assume(tree_by_definition(graph, name)[2])
+    assert segments(agglomerate(graph, name), threshold) == queue(values, name, threshold)
+
+
+@every_function
+@given(edge_values())
+def test_no_merge_makes_an_edge_better_than_the_best_it_replaces(name, values):
+    """What lets levels be contracted in any order."""
+    both = [v for vs in values.values() for v in ([max(vs)] if name.endswith("initmax") else vs)]
+    best = min(score_of([max(vs)] if name.endswith("initmax") else vs, name) for vs in values.values())
+    assert score_of(both, name) >= best
+
+
+# waterz
+
+
+def cells(seed: int, shape=(40, 48, 48), n=40) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    voxels = np.indices(shape).reshape(3, -1).T
+    centers = rng.uniform(0, shape, (n, 3))
+    squares = (voxels**2).sum(axis=1)[:, None] - 2 * voxels @ centers.T + (centers**2).sum(axis=1)
+    return squares.argmin(axis=1).reshape(shape).astype(np.uint64) + 1
+
+
+@pytest.fixture(scope="module")
+def noisy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth, affinities with blur and noise, and fragments in consecutive ids, as waterz wants them."""
+    truth = cells(0)
+    rng = np.random.default_rng(1)
+    values = ndimage.gaussian_filter(affinities_of(truth), (0, 1, 1, 1), mode="nearest")
+    values += ndimage.gaussian_filter(rng.normal(0, 0.4, values.shape), (0, 1, 1, 1)).astype(np.float32)
+    values = np.clip(values, 0, 1).astype(np.float32)
+    whole = tuple(slice(0, n) for n in truth.shape)
+    fragments = watershed_region(whole, readers_of([values], [True])[0], None, Rules())
+    return (
+        truth,
+        values,
+        np.unique(fragments, return_inverse=True)[1].reshape(truth.shape).astype(np.uint64)
+        + (fragments.min() > 0),
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["hist_quant_25", "hist_quant_50", "hist_quant_75", "hist_quant_50_initmax", "mean"]
+)
+def test_the_best_segmentation_is_as_good_as_that_of_waterz(name, noisy, capfd):
+    """Not the same: waterz leaves it to its heap which of equal scores goes first."""
+    truth, values, fragments = noisy
+    tree = agglomerate(build_region_graph(values, fragments), name)
+    function = "MeanAffinity<RegionGraphType, ScoreValue>"
+    if name != "mean":
+        initmax = "true" if name.endswith("initmax") else "false"
+        function = (
+            f"HistogramQuantileAffinity<RegionGraphType, {quantile_of(name)}, ScoreValue, 256, {initmax}>"
+        )
+
+    def distance(segmentation: np.ndarray) -> float:
+        scores = rand_voi(truth, segmentation)
+        return scores["voi_split"] + scores["voi_merge"]
+
+    ours, theirs = [], []
+    for threshold in np.arange(0.05, 1, 0.05):
+        (segmentation,) = waterz.agglomerate(
+            values, [threshold], fragments=fragments.copy(), scoring_function=f"OneMinus<{function}>"
+        )
+        theirs.append(distance(segmentation))
+        lut = tree.cut(threshold)
+        rows = np.minimum(np.searchsorted(lut.keys, fragments), len(lut) - 1)
+        ours.append(distance(np.where(fragments > 0, lut.values[rows], np.uint64(0))))
+    assert min(ours) <= min(theirs) + 0.05
+    assert min(theirs) <= min(ours) + 0.05
+
+
+# Invariance
+
+
+@every_function
+@given(values=edge_values(), data=st.data())
+def test_the_order_of_edges_does_not_matter(name, values, data):
+    graph = graph_of(values)
+    order = np.array(data.draw(st.permutations(range(len(graph.edges)))))
+    edges = graph.edges.take(order)
+    swapped = np.array(data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order))))
+    edges = dataclasses.replace(
+        edges, u=np.where(swapped, edges.v, edges.u), v=np.where(swapped, edges.u, edges.v)
+    )
+    tree, other = agglomerate(graph, name), agglomerate(dataclasses.replace(graph, edges=edges), name)
+    assert np.array_equal(tree.levels, other.levels)
+    assert np.array_equal(tree.parents, other.parents)
+
+
+@pytest.mark.parametrize("name", ["hist_quant_50", "hist_quant_75_initmax", "mean"])
+@given(values=edge_values(most_nodes=len(LARGE_IDS)), threshold=thresholds, data=st.data())
+def test_names_do_not_matter(name, values, threshold, data):
+    names = dict(enumerate(data.draw(st.permutations(LARGE_IDS)), start=1))
+    renamed = {tuple(sorted((names[u], names[v]))): a for (u, v), a in values.items()}
+    before = segments(agglomerate(graph_of(values), name), threshold)
+    after = segments(agglomerate(graph_of(renamed), name), threshold)
+    assert {names[n] for n in before} == set(after)
+    for one, two in itertools.combinations(before, 2):
+        assert (before[one] == before[two]) == (after[names[one]] == after[names[two]])
+    assert all(after[n] <= n for n in after)
+
+
+@given(edge_values())
+def test_tables_that_cannot_be_written(values):
+    """As they come from shared memory."""
+    graph = graph_of(values)
+    expected = agglomerate(graph, "hist_quant_50")
+    for table in (graph.nodes, graph.edges):
+        for field in dataclasses.fields(table):
+            getattr(table, field.name).flags.writeable = False
+    tree = agglomerate(graph, "hist_quant_50")
+    assert np.array_equal(tree.levels, expected.levels)
+
+
+@every_function
+@given(edge_values())
+def test_agglomeration_leaves_the_graph_alone(name, values):
+    graph, expected = graph_of(values), graph_of(values)
+    agglomerate(graph, name)
+    for field in dataclasses.fields(graph.edges):
+        assert np.array_equal(getattr(graph.edges, field.name), getattr(expected.edges, field.name))
+
+
+# Merge trees
+
+
+@st.composite
+def merge_trees(draw: st.DrawFn) -> tuple[RegionGraph, MergeTree]:
+    graph = graph_of(draw(edge_values()), nodes=draw(st.sets(st.integers(1, 12), max_size=3)))
+    return graph, agglomerate(graph, draw(st.sampled_from(sorted(MERGE_FUNCTIONS))))
+
+
+@given(merge_trees())
+def test_merge_scores_are_the_lowest_thresholds_that_join(problem):
+    graph, tree = problem
+    found = tree.merge_scores(graph)
+    for row, (u, v) in enumerate(zip(graph.edges.u, graph.edges.v, strict=True)):
+        scores = [(level + 0.5) / 256 for level in range(256)]
+        joined = [score for score in scores if (lut := tree.cut(score))[u] == lut[v]]
+        assert found[row] == joined[0] if joined else np.isnan(found[row])
+
+
+@given(merge_trees())
+def test_cuts_are_nested_and_named_by_their_smallest_fragment(problem):
+    _, tree = problem
+    levels = sorted({0, 1, *np.unique(tree.levels).tolist()})
+    cuts = [tree.cut((min(level, 255) + 0.5) / 256) for level in levels]
+    for cut in cuts:
+        for segment in np.unique(cut.values):
+            assert cut.keys[cut.values == segment].min() == segment
+    for fine, coarse in itertools.pairwise(cuts):
+        lut = dict(zip(coarse.keys.tolist(), coarse.values.tolist(), strict=True))
+        assert all(lut[k] == lut[v] for k, v in zip(fine.keys.tolist(), fine.values.tolist(), strict=True))
+
+
+@given(merge_trees(), st.floats(0, 1))
+def test_a_threshold_includes_its_own_score(problem, threshold):
+    _, tree = problem
+    below = tree.scores[tree.scores <= threshold]
+    expected = tree.cut(below.max()) if len(below) else tree.cut(0)
+    assert np.array_equal(tree.cut(threshold).values, expected.values)
+
+
+@given(merge_trees())
+def test_threshold_zero_merges_nothing_and_one_merges_what_touches(problem):
+    graph, tree = problem
+    assert np.array_equal(tree.cut(0).values, tree.ids)
+    ends = [np.searchsorted(tree.ids, ends) for ends in (graph.edges.u, graph.edges.v)]
+    n = len(tree)
+    touching = sparse.coo_array((np.ones(len(graph.edges)), ends), (n, n))
+    parts, _ = sparse.csgraph.connected_components(touching, directed=False)
+    assert len(np.unique(tree.cut(1).values)) == parts
+
+
+@given(merge_trees(), thresholds)
+def test_linkage_is_what_scipy_cuts(problem, threshold):
+    _, tree = problem
+    linkage = tree.linkage()
+    assert hierarchy.is_valid_linkage(linkage)
+    assert hierarchy.is_monotonic(linkage)
+    clusters = hierarchy.fcluster(linkage, threshold, "distance")
+    values = tree.cut(threshold).values
+    pairs = set(zip(clusters.tolist(), values.tolist(), strict=True))
+    assert len(pairs) == len(set(clusters.tolist())) == len(set(values.tolist()))
+
+
+@given(merge_trees())
+def test_trees_and_tables_on_disk(problem):
+    _, tree = problem
+    directory = f"memory://{uuid.uuid4().hex}.zarr/rag"
+    tree.to_parquet(f"{directory}/merges.parquet")
+    read = MergeTree.from_parquet(f"{directory}/merges.parquet")
+    assert read.merge_function == tree.merge_function
+    for field in ("ids", "parents", "levels"):
+        one, two = getattr(read, field), getattr(tree, field)
+        assert one.dtype == two.dtype
+        assert np.array_equal(one, two)
+    tree.cut(0.5).to_parquet(f"{directory}/lut.parquet")
+    lut = LookupTable.from_parquet(f"{directory}/lut.parquet")
+    assert np.array_equal(lut.keys, tree.cut(0.5).keys)
+    assert np.array_equal(lut.values, tree.cut(0.5).values)
+
+
+@every_function
+@pytest.mark.parametrize("nodes", [[], [7], [3, 2**63, 5]])
+def test_graphs_without_edges(name, nodes):
+    graph = graph_of({}, nodes=nodes)
+    tree = agglomerate(graph, name)
+    assert tree.cut(1).values.tolist() == sorted(nodes)
+    assert tree.merge_scores(graph).tolist() == []
+    assert np.isnan(tree.scores).all()
+    assert tree.linkage().shape == (max(len(nodes) - 1, 0), 4)
+
+
+def test_the_ends_of_the_scale():
+    tree = agglomerate(graph_of({(1, 2): [255], (2, 3): [0]}), "mean")
+    assert tree.scores[1:].tolist() == [0.5 / 256, 255.5 / 256]
+
+
+# Lookup tables
+
+
+def test_looking_up():
+    lut = LookupTable(np.array([3, 5, 2**63], np.uint64), np.array([3, 3, 2**63], np.uint64))
+    assert len(lut) == 3
+    assert (lut[5], lut[2**63]) == (3, 2**63)
+    for missing in (0, 4, 2**64 - 1):
+        with pytest.raises(KeyError, match=f"Fragment {missing} is not in this lookup table of 3 fragments"):
+            lut[missing]
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("hist_quant_57", "hist_quant_75"), ("Mean", "mean"), ("hist_quant_50_initmx", "hist_quant_50_initmax")],
+)
+def test_unknown_merge_functions_name_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=f"no merge function '{name}'; did you mean '{nearest}'"):
+        agglomerate(graph_of({(1, 2): [3]}), name)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.01, np.nan, 40])
+def test_thresholds_out_of_range(threshold):
+    tree = agglomerate(graph_of({(1, 2): [3]}))
+    with pytest.raises(ValueError, match=r"expected a score from 0 \(merge nothing\) to 1"):
+        tree.cut(threshold)
+    with pytest.raises(ValueError, match="expected a score"):
+        level_of(threshold)
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_edges_of_unknown_nodes(missing):
+    graph = graph_of({(1, 2): [3], (2, 3): [4]})
+    tree = agglomerate(graph)
+    part = dataclasses.replace(graph, nodes=graph.nodes.take(graph.nodes.ids != missing))
+    with pytest.raises(ValueError, match=f"{missing}.* no node"):
+        agglomerate(part)
+    with pytest.raises(ValueError, match=f"{missing}.* no node"):
+        MergeTree(part.nodes.ids, tree.parents[:2], tree.levels[:2], "mean").merge_scores(graph)
