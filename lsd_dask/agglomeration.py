@@ -2,8 +2,8 @@
 
 Again and again the edge with the best score is contracted, and edges that become parallel are added. Scores
 lie on 256 levels, so many are equal; what goes first of equals is decided by a rank that every edge has for
-itself - the one with the largest sum of affinities first - so the outcome does not depend on the order of
-anything. (Contracting all edges of a level at once would not depend on it either, but is worse where
+itself - the one with the largest sum of affinities first, or mean for ``_initmax`` - so the outcome does not
+depend on the order of anything. (Contracting all edges of a level at once would not depend on it either, but is worse where
 affinities are noisy: see docs/quality.md.)
 
 Mean affinity and histogram quantiles are *reducible*: merging never gives an edge a better score than the
@@ -14,8 +14,7 @@ same outcome. Scores are those of waterz [1]_.
 References
 ----------
 .. [1] J. Funke et al., "Large scale image segmentation with structured loss based deep learning for
-connectome
-   reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
+   connectome reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
 """
 
 import difflib
@@ -26,6 +25,7 @@ import numpy as np
 from . import parquet
 from .kernels import agglomeration as kernels
 from .region_graph import RegionGraph
+from .tables import EdgeTable
 
 LEVELS = kernels.LEVELS
 
@@ -259,25 +259,35 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
         last = starts[1:] - 1
         starts, bins, bin_counts = np.arange(len(edges) + 1), bins[last], np.ones(len(edges), np.int64)
     # The kernel is compiled for arrays that can be written, and replaces these by its own as it goes.
-    starts, bins, bin_counts = (np.require(a, requirements=["C", "W"]) for a in (starts, bins, bin_counts))
+    counts, sums, starts, bins, bin_counts = (
+        np.require(column, requirements=["C", "W"])
+        for column in (edges.counts, edges.sums, starts, bins, bin_counts)
+    )
     parents, levels = kernels.contract(
         len(graph.nodes),
         ends,
-        edges.counts,
-        edges.sums,
+        counts,
+        sums,
         starts,
         bins,
         bin_counts,
-        _ranks(ends, edges.sums),
+        _ranks(ends, _firmness(edges, function)),
         kernels.MEAN if function.quantile is None else function.quantile,
         graph.scale,
     )
     return MergeTree(graph.nodes.ids, parents, levels, merge_function)
 
 
-def _ranks(ends: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Who goes first of edges with one score: the larger sum of affinities, then the smaller ids."""
-    order = np.lexsort((ends.max(axis=1), ends.min(axis=1), -sums))
+def _firmness(edges: EdgeTable, function: MergeFunction) -> np.ndarray:
+    """What decides between edges of one score: the sum of affinities; their mean where the score knows only
+    the highest of them.
+    """
+    return edges.sums / edges.counts if function.initial_maximum else edges.sums
+
+
+def _ranks(ends: np.ndarray, firmness: np.ndarray) -> np.ndarray:
+    """Who goes first of edges with one score: the firmer one, then that with smaller ids."""
+    order = np.lexsort((ends.max(axis=1), ends.min(axis=1), -firmness))
     ranks = np.empty(len(ends), np.int64)
     ranks[order] = np.arange(len(ends))
     return ranks

@@ -31,7 +31,7 @@ def extract_fragments(
     affinities: Volume,
     *,
     method: Method = "steepest_ascent",
-    height: Height = "both",
+    height: Height = Rules.height,
     smoothing: float = Rules.smoothing,
     anisotropic: bool = False,
     fragments_in_xy: bool = False,

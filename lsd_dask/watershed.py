@@ -30,11 +30,11 @@ from .overlap import Reader, Region, grow, within
 from .quantisation import quantisation_of, quantise
 
 type Method = Literal["steepest_ascent", "seeded"]
-type Height = Literal["both", "distance", "affinity"]
+type Height = Literal["distance", "affinity", "both"]
 
 #: Weight of (distance, affinity) in the height. Distances are in voxels, affinities in [0, 1]. Chosen by
 #: measurement: see docs/quality.md.
-HEIGHTS: dict[str, tuple[float, float]] = {"both": (1, 6), "distance": (1, 0), "affinity": (0, 1)}
+HEIGHTS: dict[str, tuple[float, float]] = {"distance": (1, 0), "affinity": (0, 1), "both": (1, 10)}
 
 #: Boundary distances, in voxels, are cut off here: what lies deeper inside is as high as this, and what lies
 #: deeper outside is background.
@@ -70,8 +70,8 @@ class Rules:
     """
 
     method: Method = "steepest_ascent"
-    height: Height = "both"
-    smoothing: float = 0.7
+    height: Height = "distance"
+    smoothing: float = 0.85
     in_xy: bool = False
     min_seed_distance: int = 10
     context: tuple[int, ...] | None = None

@@ -200,11 +200,11 @@ class FragmentOptions(Config):
     """Kind of watershed: "steepest_ascent" gives the same fragments whatever the blocks; "seeded" is the
     seeded watershed of the funkelab scripts, whose fragments depend on blocks and context."""
 
-    height: Literal["distance", "affinity", "both"] = "both"
+    height: Literal["distance", "affinity", "both"] = "distance"
     """What steepest ascent climbs: the "distance" to the nearest boundary, the mean "affinity", or "both"
     added."""
 
-    smoothing: NonNegativeFloat = 1.0
+    smoothing: NonNegativeFloat = 0.85
     """Standard deviation of the Gaussian that smooths this height, in voxels. 0: no smoothing."""
 
     anisotropic: bool = False

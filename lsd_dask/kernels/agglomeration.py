@@ -1,4 +1,4 @@
-"""Agglomeration level by level: contract all edges of a level, add the tables of parallel edges, go on.
+"""Agglomeration: contract the best edge, add the tables of parallel edges, go on.
 
 Nodes are 0 ... n - 1. The smaller side of a contraction (by edges) is moved into the larger, so an edge is
 touched a logarithmic number of times however many nodes its ends absorb.
