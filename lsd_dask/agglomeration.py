@@ -3,8 +3,8 @@
 Again and again the edge with the best score is contracted, and edges that become parallel are added. Scores
 lie on 256 levels, so many are equal; what goes first of equals is decided by a rank that every edge has for
 itself - the one with the largest sum of affinities first, or mean for ``_initmax`` - so the outcome does not
-depend on the order of anything. (Contracting all edges of a level at once would not depend on it either, but is worse where
-affinities are noisy: see docs/quality.md.)
+depend on the order of anything. (Contracting all edges of a level at once would not depend on it either, but
+is worse where affinities are noisy: see docs/quality.md.)
 
 Mean affinity and histogram quantiles are *reducible*: merging never gives an edge a better score than the
 best it replaces. As an edge that absorbs a parallel one takes the later of their ranks, the order by score

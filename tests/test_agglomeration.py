@@ -63,7 +63,8 @@ def tree_by_definition(graph: RegionGraph, name: str) -> tuple[list[int], list[i
     ends = np.sort(np.searchsorted(graph.nodes.ids, [edges.u, edges.v]), axis=0).T.tolist()
     near: list[dict[int, Edge]] = [{} for _ in range(n)]
     queue = []
-    for rank, row in enumerate(sorted(range(len(ends)), key=lambda row: (-edges.sums[row], ends[row]))):
+    firmness = edges.sums / edges.counts if name.endswith("initmax") else edges.sums
+    for rank, row in enumerate(sorted(range(len(ends)), key=lambda row: (-firmness[row], ends[row]))):
         (a, b), histogram = ends[row], edges.histogram(row)
         if name.endswith("initmax"):
             histogram = (np.arange(256) == histogram.nonzero()[0].max()).astype(int)
@@ -241,7 +242,8 @@ def test_segmentations_are_those_of_waterz_but_for_ties(name, noisy, capfd):
         to_truth.append((distance(truth, ours), distance(truth, theirs)))
         between.append(distance(theirs + 1, ours + 1))
     assert np.median(between) < 0.01
-    assert abs(np.subtract(*np.min(to_truth, axis=0))) < 0.15
+    ours_best, theirs_best = np.min(to_truth, axis=0)
+    assert ours_best < theirs_best + 0.15
 
 
 def distance(truth: np.ndarray, segmentation: np.ndarray) -> float:
