@@ -64,7 +64,7 @@ With --gt-file and --gt-dataset the best threshold is chosen for you; lsd-dask s
 def make_volume(container: Path, size: int) -> None:
     """Write raw data, labels and affinities of a cube of synthetic neuropil; nothing if they are there."""
     started = time.perf_counter()
-    tissue = synthetic.neuropil((size, size, size), chunks=min(size, 128))
+    tissue = synthetic.neuropil((size, size, size), chunks=min(size, 128), leaks=0.01)
     names = {"raw": "volumes/raw", "labels": "volumes/labels", "affinities": "volumes/affs"}
     missing = [name for name, dataset in names.items() if not (container / dataset).exists()]
     for name in missing:
