@@ -281,9 +281,17 @@ class ArrayReader:
 def bag_regions(
     function: Callable[..., Any], volumes: Sequence[Volume], channel_axes: Sequence[bool], *, depth: Depth
 ) -> db.Bag:
-    """Like `map_regions` for results that are not arrays: a dask bag with one element a block.
+    """Like `map_regions` for results that are not arrays.
 
-    Each block is a partition of its own.
+    Parameters
+    ----------
+    function, volumes, channel_axes, depth
+        As for `map_regions`.
+
+    Returns
+    -------
+    dask.bag.Bag
+        One element a block, each in a partition of its own, in the order of `blocks_of`.
     """
     first = _spatial_chunks(volumes[0], channel_axes[0])
     name = f"{getattr(function, 'name', 'bag-regions')}-" + tokenize(function, volumes, channel_axes, depth)

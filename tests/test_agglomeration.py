@@ -116,8 +116,15 @@ def test_finer_affinities_have_the_same_definition(name, values):
     assert (tree.levels.tolist(), tree.parents.tolist()) == (levels, parents)
 
 
-@pytest.mark.parametrize("name", ["hist_quant_25", "hist_quant_90_initmax", "mean"])
-@pytest.mark.parametrize(("nodes", "edges"), [(5000, 20_000), (100, 2000)])
+@pytest.mark.parametrize(
+    ("name", "nodes", "edges"),
+    [
+        ("hist_quant_25", 5000, 20_000),
+        ("hist_quant_75", 100, 2000),
+        ("hist_quant_90_initmax", 1000, 4000),
+        ("mean", 1000, 4000),
+    ],
+)
 def test_large_graphs(name, nodes, edges):
     graph = graph_of(random_edge_values(nodes, nodes, edges))
     tree = agglomerate(graph, name)
