@@ -20,13 +20,25 @@ def join(directory: str | os.PathLike[str], *parts: str) -> str:
     >>> join("s3://bucket/out.zarr/", "rag", "nodes.parquet")
     's3://bucket/out.zarr/rag/nodes.parquet'
     """
-    return "/".join([os.fspath(directory).rstrip("/"), *(p.strip("/") for p in parts)])
+    return "/".join([os.fspath(directory).rstrip("/"), *(p.strip("/") for p in parts if p.strip("/"))])
 
 
 def exists(path: str) -> bool:
     """Whether a file or directory is there."""
     fs, inner = fsspec.core.url_to_fs(path)
     return bool(fs.exists(inner))
+
+
+def is_file(path: str) -> bool:
+    """Whether a file, not a directory, is there."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    return bool(fs.isfile(inner))
+
+
+def version(path: str) -> str:
+    """Digest of what the store knows of a file, such as size and time: another one when it was replaced."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    return str(fs.ukey(inner))
 
 
 def names(directory: str) -> list[str]:

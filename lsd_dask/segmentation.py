@@ -8,6 +8,7 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 from distributed import Client
 
+from . import files
 from .agglomeration import LookupTable
 from .kernels import relabeling
 from .overlap import Reader, Region, Volume, map_regions
@@ -47,8 +48,8 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
         raise TypeError(f"Fragments are stored as {fragments.dtype}, expected integers.")
     if isinstance(lut, str):
         return map_regions(RelabelRegion(lut), [fragments], [False], depth=0, dtype=np.uint64)
-    if isinstance(fragments, np.ndarray) and isinstance(lut, LookupTable):
-        return relabel_array(fragments, lut)
+    if isinstance(fragments, np.ndarray):
+        return relabel_array(fragments, lut.compute() if isinstance(lut, Delayed) else lut)
     return map_regions(_relabel_region, [fragments], [False], depth=0, dtype=np.uint64, shared=_share(lut))
 
 
@@ -59,9 +60,8 @@ def relabel_array(fragments: np.ndarray, lut: LookupTable) -> np.ndarray:
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
     if missing:
         raise ValueError(
-            f"Fragment {missing} is not in the lookup table of {len(lut)} fragments: was the table made "
-            "from these "
-            "fragments?"
+            f"Fragment {missing} is not in the lookup table of {len(lut)} fragments: was the table made from "
+            "these fragments?"
         )
     return out
 
@@ -83,11 +83,18 @@ class RelabelRegion:
     def __call__(self, region: Region, fragments: Reader) -> np.ndarray:
         """The segmentation of a region."""
         labels = fragments.read(region)
-        return relabel_array(labels, _table(self.path)) if labels.any() else labels.astype(np.uint64)
+        if not labels.any():
+            return labels.astype(np.uint64)
+        table = _table(self.path, files.version(self.path))
+        try:
+            return relabel_array(labels, table)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
 
 
 @lru_cache(maxsize=1)
-def _table(path: str) -> LookupTable:
+def _table(path: str, version: str) -> LookupTable:
+    # A worker outlives runs, and the next one may write another table to the same path: hence the version.
     return LookupTable.from_parquet(path)
 
 
