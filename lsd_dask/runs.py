@@ -14,7 +14,8 @@ import json
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,9 @@ TASKS_A_THREAD = 3
 
 #: How often a block is tried again after it failed.
 RETRIES = 2
+
+_HEADER = "run.json"
+_FAILURES = "failures.json"
 
 
 @dataclass(frozen=True)
@@ -113,24 +117,43 @@ class Ledger:
         """Digest of the identity."""
         return fingerprint_of(self.identity)
 
-    def recorded_fingerprint(self) -> str | None:
-        """Fingerprint of the run that is recorded, whatever it is."""
-        header = self._header()
-        return None if header is None else header.get("fingerprint")
+    def recorded_run(self) -> str | None:
+        """Name of the run that is recorded, whatever its fingerprint.
+
+        Two runs never share one, be their parameters the same: what was made of the first one's result is not
+        made of the second one's.
+        """
+        name = self._header().get("run")
+        return None if name is None else str(name)
+
+    def recorded_identity(self) -> Mapping[str, Any]:
+        """Identity of the run that is recorded; empty where there is none."""
+        return dict(self._header().get("identity", {}))
 
     def is_current(self) -> bool:
         """Whether what is recorded is of a run with this fingerprint."""
-        return self.recorded_fingerprint() == self.fingerprint
+        return self._header().get("fingerprint") == self.fingerprint
 
     def exists(self) -> bool:
         """Whether anything is recorded, of whatever run."""
-        return self._header() is not None
+        return bool(self._header())
+
+    def clear(self) -> None:
+        """Forget all records of blocks; what is recorded then is that a run was about to begin.
+
+        The run's output is prepared before `begin`, so that one that was killed in between is not taken for
+        one that can be resumed.
+        """
+        files.write_json(files.join(self.directory, _HEADER), {"identity": self.identity})
+        for name in files.names(self.directory):
+            if name != _HEADER:
+                files.remove(files.join(self.directory, name))
 
     def begin(self) -> None:
-        """Forget all records, and note what the coming run is."""
-        files.remove(self.directory)
+        """Note what the coming run is."""
         header = {
             "fingerprint": self.fingerprint,
+            "run": uuid.uuid4().hex,
             "identity": self.identity,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "by": f"{getpass.getuser()}@{socket.gethostname()}",
@@ -138,7 +161,7 @@ class Ledger:
                 name: importlib.metadata.version(name) for name in ("numpy", "numba", "dask", "zarr")
             },
         }
-        files.write_json(files.join(self.directory, "run.json"), header)
+        files.write_json(files.join(self.directory, _HEADER), header)
 
     def done(self) -> set[str]:
         """Names of the blocks that are recorded as done."""
@@ -155,7 +178,7 @@ class Ledger:
 
     def changes(self) -> list[str]:
         """Top-level entries of the identity that differ from those of the run that is recorded."""
-        before = (self._header() or {}).get("identity", {})
+        before = self.recorded_identity()
         now = json.loads(json.dumps(self.identity, default=str))
         return sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
 
@@ -163,17 +186,9 @@ class Ledger:
         """Note that a block is done. To be called after its data are written."""
         files.write_json(files.join(self._blocks(), f"{block.name}.json"), dict(facts))
 
-    def facts(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """What was recorded of some blocks."""
-        for name in names:
-            yield files.read_json(files.join(self._blocks(), f"{name}.json"))
-
-    def _header(self) -> dict[str, Any] | None:
-        path = files.join(self.directory, "run.json")
-        if not files.exists(path):
-            return None
-        header = files.read_json(path)
-        return header if isinstance(header, dict) else None
+    def _header(self) -> dict[str, Any]:
+        path = files.join(self.directory, _HEADER)
+        return dict(files.read_json(path)) if files.exists(path) else {}
 
     def _blocks(self) -> str:
         return files.join(self.directory, "blocks")
@@ -252,6 +267,7 @@ def run_blocks(
         If blocks failed. All others are done by then, and recorded.
     """
     started = time.perf_counter()
+    files.remove(files.join(ledger.directory, _FAILURES))
     done = ledger.done()
     summary = RunSummary(step, len(grid), skipped=len(done))
     waiting = (block for block in grid if block.name not in done)
@@ -305,7 +321,7 @@ def _explain(future: Future) -> str:
 
 
 def _raise_failures(summary: RunSummary, grid: BlockGrid, ledger: Ledger) -> None:
-    path = files.join(ledger.directory, "failures.json")
+    path = files.join(ledger.directory, _FAILURES)
     files.write_json(path, summary.failures)
     regions = {block.name: block.region for block in grid if block.name in summary.failures}
     shown = [

@@ -7,23 +7,14 @@ import pyarrow as pa
 
 from lsd_dask import files
 from lsd_dask.agglomeration import agglomerate as agglomerate_graph
-from lsd_dask.agglomeration import merge_function_named
 from lsd_dask.formats import open_stored
 from lsd_dask.parquet import write_table
-from lsd_dask.runs import Ledger
 
 from .config import workflow
 from .counting import count_graph, rag_directory
+from .inputs import check_affinities, check_offsets, matching_part, open_labels
 from .models import AgglomerateConfig
-from .running import (
-    StepResult,
-    cluster,
-    ledger_for,
-    matching_part,
-    open_region,
-    prepare,
-    report,
-)
+from .running import StepResult, cluster, ledger_for, prepare, report, run_that_wrote
 
 
 @workflow(AgglomerateConfig)
@@ -36,62 +27,49 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     edge's score (``edges_...``).
     """
     started = time.perf_counter()
-    merge_function_named(config.merge_function)
-    fragments = open_region(config.fragments_path, config)
-    if fragments.stored.dtype.kind not in "ui":
-        raise TypeError(
-            f"{config.fragments_path}: fragments are stored as {fragments.stored.dtype}, expected integers."
-        )
+    container, dataset = config.fragments_file, config.fragments_dataset
+    fragments = open_labels(config.fragments_path, config)
     grid = fragments.stored.grid.crop(fragments.part)
     affinities = matching_part(open_stored(config.affs_path), grid, config.fragments_path)
-    name = config.fragments_dataset.strip("/").rsplit("/", 1)[-1]
-    directory = rag_directory(config.fragments_file, name)
-    tree_path = files.join(directory, f"merges_{config.merge_function}.parquet")
+    check_affinities(affinities)
+    offsets = check_offsets(affinities.stored, config.neighborhood)
+    fragments_run = run_that_wrote(container, dataset)
+    directory = rag_directory(container, dataset)
     with cluster(config) as client:
-        graph = count_graph(
-            client,
-            config,
-            config.fragments_file,
-            name,
-            affinities,
-            fragments,
-            config.neighborhood,
-            fingerprint_of_fragments(config.fragments_file, name),
+        graph, counted = count_graph(
+            client, config, container, dataset, affinities, fragments, offsets, fragments_run
         )
-    graph_run = Ledger(
-        files.join(config.fragments_file, "runs", "region_graph", name), {}
-    ).recorded_fingerprint()
     ledger = ledger_for(
-        config.fragments_file,
+        container,
         "agglomerate",
-        f"{name}_{config.merge_function}",
-        {"graph": graph_run, "merge_function": config.merge_function},
+        files.join(dataset, config.merge_function),
+        {
+            "graph": ledger_for(container, "region_graph", dataset, {}).recorded_run(),
+            "fragments": fragments_run,
+            "merge_function": config.merge_function,
+        },
     )
-    prepare(ledger, config, what="merge tree")
-    skipped = ledger.finished() is not None
-    if not skipped:
+    tree_path, edges_path = (
+        files.join(directory, f"{table}_{config.merge_function}.parquet") for table in ("merges", "edges")
+    )
+    if not prepare(ledger, config, what="merge tree", outputs=[tree_path, edges_path]):
         tree = agglomerate_graph(graph, config.merge_function)
         scores = tree.merge_scores(graph)
-        write_table(
-            files.join(directory, f"edges_{config.merge_function}.parquet"),
-            {
-                "u": graph.edges.u,
-                "v": graph.edges.v,
-                "merge_score": pa.array(scores, mask=np.isnan(scores)),
-            },
-        )
+        edges = {
+            "u": graph.edges.u,
+            "v": graph.edges.v,
+            "merge_score": pa.array(scores, mask=np.isnan(scores)),
+        }
+        write_table(edges_path, edges)
         tree.to_parquet(tree_path)
-        ledger.finish({"fragments": len(tree)})
+        ledger.begin()
     return report(
         StepResult(
             "agglomerate",
             {"region graph": directory, "merge tree": tree_path},
             time.perf_counter() - started,
+            counted.blocks,
+            counted.skipped,
             facts={"fragments": len(graph.nodes), "edges": len(graph.edges)},
         )
     )
-
-
-def fingerprint_of_fragments(container: str, name: str) -> str | None:
-    """Fingerprint of the run that wrote some fragments; None where they come from elsewhere."""
-    return Ledger(files.join(container, "runs", "extract_fragments", name), {}).recorded_fingerprint()

@@ -9,30 +9,38 @@ import numpy as np
 from distributed import Client
 
 from lsd_dask import files
-from lsd_dask.overlap import StoredReader
-from lsd_dask.region_graph import FAN_IN, CountRegion, RegionGraph, check_neighborhood, finish_graph
-from lsd_dask.runs import Block, BlockGrid, Ledger
+from lsd_dask.containers import normalise_path
+from lsd_dask.overlap import Region, StoredReader
+from lsd_dask.region_graph import FAN_IN, CountRegion, RegionGraph, finish_graph
+from lsd_dask.runs import Block, BlockGrid, Ledger, RunSummary
 from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 
+from .inputs import Offsets, block_shape_for, identity_of, naming
 from .options import RunOptions
-from .running import block_shape_for, identity_of, ledger_for, prepare, run
+from .running import ledger_for, prepare, run
+
+#: Dataset of fragments whose region graph lies in the folder ``rag`` itself.
+USUAL_FRAGMENTS = "volumes/fragments"
+
+_STEP = "build region graph"
 
 
-def rag_directory(container: str, name: str) -> str:
-    """Folder of the region graph of the fragments called `name`: ``rag`` for the usual name."""
-    return files.join(container, "rag" if name == "fragments" else f"rag_{name}")
+def rag_directory(container: str, dataset: str) -> str:
+    """Folder of the region graph of some fragments: ``rag``, and in it the dataset unless that is usual."""
+    name = dataset.strip("/")
+    return files.join(normalise_path(container), "rag", "" if name == USUAL_FRAGMENTS else name)
 
 
 def count_graph(
     client: Client,
     options: RunOptions,
     container: str,
-    name: str,
+    dataset: str,
     affinities: StoredReader,
     fragments: StoredReader,
-    neighborhood: Sequence[Sequence[int]] | None,
+    offsets: Offsets,
     fragments_run: str | None,
-) -> RegionGraph:
+) -> tuple[RegionGraph, RunSummary]:
     """The region graph of stored fragments; counted once, then read.
 
     Parameters
@@ -43,49 +51,42 @@ def count_graph(
         Say whether to resume.
     container
         Where graph and ledger are kept.
-    name
+    dataset
         Of the fragments.
     affinities, fragments
         Readers of the same region.
-    neighborhood
-        As for `build_region_graph`.
+    offsets
+        What the channels of the affinities join; channels beyond these do not count.
     fragments_run
-        Fingerprint of the run that wrote the fragments.
+        Name of the run that wrote the fragments.
     """
-    ndim = len(fragments.shape)
-    channels = affinities.stored.channels or 0
-    if neighborhood is None and channels > ndim:
-        raise ValueError(
-            f"{affinities.stored.path}: found {channels} channels, expected {ndim}, or a neighborhood "
-            "that says which "
-            "offset each of them joins."
-        )
-    offsets = check_neighborhood(neighborhood, channels, ndim)
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, getattr(options, "block_size", None), fragments.stored.path)
     identity = {
         "affinities": identity_of(affinities),
-        "fragments": {**identity_of(fragments), "run": fragments_run},
+        "fragments": identity_of(fragments, fragments_run),
         "neighborhood": offsets,
         "blocks": block_shape,
     }
-    ledger = ledger_for(container, "region_graph", name, identity)
-    directory = rag_directory(container, name)
-    prepare(ledger, options, what="region graph")
-    if ledger.finished() is None:
-        task = _CountBlock(affinities, fragments, CountRegion(offsets), ledger)
-        blocks = BlockGrid(grid.shape, block_shape)
-        run("build region graph", task, blocks, ledger, client)
-        paths = [_table_path(ledger, block) for block in blocks]
-        bag = db.from_sequence(paths, partition_size=FAN_IN)
-        total = bag.reduction(_join_files, GraphTables.joined, split_every=FAN_IN)
-        tables = client.compute(total).result()
-        graph = finish_graph(tables, grid, affinities.stored.dtype)
-        graph.to_parquet(directory)
-        ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
-        files.remove(files.join(ledger.directory, "tables"))
-        return graph
-    return RegionGraph.from_parquet(directory)
+    ledger = ledger_for(container, "region_graph", dataset, identity)
+    directory = rag_directory(container, dataset)
+    blocks = BlockGrid(grid.shape, block_shape)
+    written = [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
+    if not prepare(
+        ledger, options, what="region graph", outputs=written if ledger.finished() is not None else ()
+    ):
+        ledger.begin()
+    if ledger.finished() is not None:
+        return RegionGraph.from_parquet(directory), RunSummary(_STEP, len(blocks), skipped=len(blocks))
+    task = _CountBlock(affinities, fragments, CountRegion(offsets), ledger)
+    summary = run(_STEP, task, blocks, ledger, client)
+    bag = db.from_sequence([_table_path(ledger, block) for block in blocks], partition_size=FAN_IN)
+    total = bag.reduction(_join_files, GraphTables.joined, split_every=FAN_IN)
+    graph = finish_graph(client.compute(total).result(), grid, affinities.stored.dtype)
+    graph.to_parquet(directory)
+    ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
+    files.remove(files.join(ledger.directory, "tables"))
+    return graph, summary
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,30 @@ class _CountBlock:
     ledger: Ledger
 
     def __call__(self, block: Block) -> Mapping[str, Any]:
-        tables = self.count(block.region, self.affinities, self.fragments)
+        direct = _FirstChannels(self.affinities, len(self.count.neighborhood))
+        with naming(self.affinities.stored.path, self.fragments.stored.path):
+            tables = self.count(block.region, direct, self.fragments)
         files.write_arrays(_table_path(self.ledger, block), _arrays(tables))
         return {"nodes": len(tables.nodes), "edges": len(tables.edges)}
+
+
+@dataclass(frozen=True)
+class _FirstChannels:
+    """Reads the first channels of a stored volume."""
+
+    reader: StoredReader
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.reader.shape
+
+    @property
+    def origin(self) -> tuple[int, ...]:
+        return self.reader.origin
+
+    def read(self, region: Region) -> np.ndarray:
+        return self.reader.read(region)[: self.channels]
 
 
 def _table_path(ledger: Ledger, block: Block) -> str:

@@ -17,22 +17,19 @@ from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import FAN_IN
 from lsd_dask.runs import Block, BlockGrid, Ledger
 
-from .agglomerate import fingerprint_of_fragments
 from .config import workflow
 from .find_segments import open_merge_tree, rag_directory_of
+from .inputs import block_shape_for, check_labels, identity_of, matching_part, naming, open_labels
 from .models import EvaluateVolumesConfig
 from .running import (
     StepResult,
-    block_shape_for,
     cluster,
     console,
-    identity_of,
     ledger_for,
-    matching_part,
-    open_region,
     prepare,
     report,
     run,
+    run_that_wrote,
 )
 
 
@@ -64,26 +61,23 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     into the folder ``rag/scores`` of the fragments' container.
     """
     started = time.perf_counter()
-    fragments = open_region(config.fragments_path, config)
+    container, dataset = config.fragments_file, config.fragments_dataset
+    fragments = open_labels(config.fragments_path, config)
     grid = fragments.stored.grid.crop(fragments.part)
     truth = matching_part(open_stored(config.gt_path), grid, config.fragments_path)
-    if truth.stored.dtype.kind not in "ui":
-        raise TypeError(f"{config.gt_path}: labels are stored as {truth.stored.dtype}, expected integers.")
+    check_labels(truth.stored)
     tree = open_merge_tree(config, config)
-    name = config.fragments_dataset.strip("/").rsplit("/", 1)[-1]
     block_shape = block_shape_for(grid, None, config.fragments_path)
     identity = {
         "truth": identity_of(truth),
-        "fragments": {
-            **identity_of(fragments),
-            "run": fingerprint_of_fragments(config.fragments_file, name),
-        },
+        "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
         "blocks": block_shape,
     }
-    ledger = ledger_for(config.fragments_file, "evaluate_volumes", name, identity)
+    ledger = ledger_for(container, "evaluate_volumes", dataset, identity)
     blocks = BlockGrid(grid.shape, block_shape)
     with cluster(config) as client:
-        prepare(ledger, config, what="overlaps")
+        if not prepare(ledger, config, what="overlaps"):
+            ledger.begin()
         summary = run("count overlaps", _OverlapBlock(truth, fragments, ledger), blocks, ledger, client)
         bag = db.from_sequence([_table_path(ledger, block) for block in blocks], partition_size=FAN_IN)
         total = bag.reduction(_join_files, _merge, split_every=FAN_IN)
@@ -91,7 +85,8 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     rows = []
     for threshold in config.thresholds:
         lut = tree.cut(threshold)
-        scores = table.relabel_test(lut.keys, lut.values).scores()
+        with naming(config.gt_path, config.fragments_path):
+            scores = table.relabel_test(lut.keys, lut.values).scores()
         rows.append(
             {
                 "method": config.method,
@@ -114,9 +109,8 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     report(result)
     best = result.best
     console.print(
-        f"  best threshold: {best['threshold']:g} (VOI split {best['voi_split']:.3f}, merge "
-        f"{best['voi_merge']:.3f}, "
-        f"sum {best['voi_sum']:.3f})"
+        f"  best threshold: {best['threshold']:g} (VOI split {best['voi_split']:.3f}, "
+        f"merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f})"
     )
     return result
 
@@ -128,9 +122,10 @@ class _OverlapBlock:
     ledger: Ledger
 
     def __call__(self, block: Block) -> Mapping[str, Any]:
-        table = ContingencyTable.from_volumes(
-            self.truth.read(block.region), self.fragments.read(block.region)
-        )
+        with naming(self.truth.stored.path, self.fragments.stored.path):
+            table = ContingencyTable.from_volumes(
+                self.truth.read(block.region), self.fragments.read(block.region)
+            )
         arrays = {f.name: getattr(table, f.name) for f in fields(table)}
         files.write_arrays(_table_path(self.ledger, block), arrays)
         return {"overlaps": len(table)}

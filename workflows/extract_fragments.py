@@ -11,29 +11,21 @@ from distributed import Client
 from lsd_dask import files, ids
 from lsd_dask.formats import open_stored
 from lsd_dask.fragments import check_refinement, make_rules, refine
+from lsd_dask.grids import Grid
 from lsd_dask.masks import MaskReader
 from lsd_dask.overlap import Reader, StoredReader
-from lsd_dask.quantisation import quantisation_of
-from lsd_dask.runs import Block, BlockGrid
+from lsd_dask.region_graph import check_neighborhood
+from lsd_dask.runs import Block, BlockGrid, Ledger
 from lsd_dask.segmentation import RelabelRegion
 from lsd_dask.storage import StoredVolume
 from lsd_dask.watershed import Rules
 
 from .config import workflow
 from .counting import count_graph
+from .fields import array_path
+from .inputs import block_shape_for, identity_of, naming, open_affinities, to_voxels
 from .models import ExtractFragmentsConfig
-from .running import (
-    StepResult,
-    block_shape_for,
-    cluster,
-    identity_of,
-    ledger_for,
-    open_region,
-    prepare_volume,
-    report,
-    run,
-    to_voxels,
-)
+from .running import StepResult, check_output, cluster, ledger_for, prepare_volume, report, run
 
 #: Added to the name of the fragments for those that decisions about whole fragments are made on.
 UNREFINED = "_unrefined"
@@ -48,10 +40,10 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     writes the result; the first one's fragments stay beside it under a name that ends in ``_unrefined``.
     """
     started = time.perf_counter()
-    affinities = open_region(config.affs_path, config)
-    _check_affinities(affinities.stored)
+    affinities = open_affinities(config.affs_path, config)
     grid = affinities.stored.grid.crop(affinities.part)
-    ids.check_extent(affinities.stored.grid.shape)
+    with naming(config.affs_path):
+        ids.check_extent(affinities.stored.grid.shape)
     rules = make_rules(
         grid.voxel_size,
         method=config.method,
@@ -69,35 +61,41 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
         "remove_debris": config.remove_debris,
     }
     check_refinement(**options)
-    mask = _open_mask(config, affinities.stored)
+    mask = _open_mask(config, grid)
     block_shape = block_shape_for(grid, config.block_size, config.affs_path)
     refined = any(options.values())
-    path = config.fragments_path
-    base_path = path + UNREFINED if refined else path
-
-    name = config.fragments_dataset.strip("/").rsplit("/", 1)[-1]
-    identity = {
-        "affinities": identity_of(affinities),
-        "mask": identity_of(mask) if mask else None,
-        "rules": asdict(rules),
-        "blocks": block_shape,
-    }
-    with cluster(config) as client:
-        ledger = ledger_for(
-            config.fragments_file, "extract_fragments", name + (UNREFINED if refined else ""), identity
+    dataset = config.fragments_dataset + (UNREFINED if refined else "")
+    ledger = ledger_for(
+        config.fragments_file,
+        "extract_fragments",
+        dataset,
+        {
+            "affinities": identity_of(affinities),
+            "mask": identity_of(mask) if mask else None,
+            "rules": asdict(rules),
+            "blocks": block_shape,
+        },
+    )
+    for output in {dataset, config.fragments_dataset}:
+        check_output(
+            ledger_for(config.fragments_file, "extract_fragments", output, {}),
+            array_path(config.fragments_file, output),
+            affinities.stored.path,
+            *([mask.stored.path] if mask else []),
         )
-        out = prepare_volume(ledger, config, base_path, grid, "uint64", block_shape, "fragments")
-        corner = tuple(s.start for s in affinities.part)
+    with cluster(config) as client:
+        path = array_path(config.fragments_file, dataset)
+        out = prepare_volume(ledger, config, path, grid, "uint64", block_shape, "fragments")
         whole = StoredReader(affinities.stored, tuple(slice(0, n) for n in affinities.stored.grid.shape))
         upsampled = MaskReader(mask, mask.stored.grid, whole.stored.grid) if mask else None
-        task = _ExtractBlock(whole, upsampled, out, corner, rules)
+        task = _ExtractBlock(whole, upsampled, out, affinities.origin, rules)
         summary = run("extract fragments", task, BlockGrid(grid.shape, block_shape), ledger, client)
         if refined:
-            _refine(config, client, out, affinities, options, name, block_shape, ledger.fingerprint)
+            _refine(config, client, out, affinities, options, ledger, block_shape)
     return report(
         StepResult(
             "extract_fragments",
-            {"fragments": path},
+            {"fragments": config.fragments_path},
             time.perf_counter() - started,
             summary.blocks,
             summary.skipped,
@@ -115,34 +113,29 @@ class _ExtractBlock:
 
     def __call__(self, block: Block) -> Mapping[str, Any]:
         region = tuple(slice(s.start + c, s.stop + c) for s, c in zip(block.region, self.corner, strict=True))
-        fragments = self.rules(region, self.affinities, self.mask)
+        with naming(self.affinities.stored.path):
+            fragments = self.rules(region, self.affinities, self.mask)
         # Arrays begin as zeros: what is all background is recorded, not written.
         if fragments.any():
             self.out.write(block.region, fragments)
         return {"foreground": int(np.count_nonzero(fragments))}
 
 
-def _check_affinities(stored: StoredVolume) -> None:
-    try:
-        quantisation_of(stored.dtype)
-    except TypeError as error:
-        raise TypeError(f"{stored.path}: {error}") from None
-    if stored.channels is None or stored.channels < stored.grid.ndim:
-        found = f"{stored.channels} channels" if stored.channels else "no channel axis"
-        raise ValueError(
-            f"{stored.path}: found an array of shape {stored.shape} with {found}, expected affinities: "
-            f"{stored.grid.ndim} channels or more before the axes {', '.join(stored.grid.dims)}."
-        )
-
-
-def _open_mask(config: ExtractFragmentsConfig, affinities: StoredVolume) -> StoredReader | None:
+def _open_mask(config: ExtractFragmentsConfig, grid: Grid) -> StoredReader | None:
+    """The mask, if there is one; ValueError unless it covers what is processed."""
     if config.mask_file is None or config.mask_dataset is None:
         return None
-    stored = open_stored(f"{config.mask_file.rstrip('/')}/{config.mask_dataset.strip('/')}")
-    if stored.channels is not None or stored.grid.dims != affinities.grid.dims:
+    stored = open_stored(array_path(config.mask_file, config.mask_dataset))
+    if stored.channels is not None or stored.grid.dims != grid.dims:
         raise ValueError(
-            f"{stored.path}: found a mask of shape {stored.shape}, expected the axes "
-            f"{', '.join(affinities.grid.dims)}."
+            f"{stored.path}: found a mask of shape {stored.shape} with the axes {', '.join(stored.dims)}, "
+            f"expected {', '.join(grid.dims)}."
+        )
+    corners = zip(stored.grid.offset, grid.offset, stored.grid.end, grid.end, grid.voxel_size, strict=True)
+    if any(begin > first + v / 2 or end < last - v / 2 for begin, first, end, last, v in corners):
+        raise ValueError(
+            f"{stored.path}: the mask does not cover {config.affs_path}: it fills {stored.grid.box}, what is "
+            f"to be processed {grid.box}."
         )
     return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
 
@@ -153,22 +146,32 @@ def _refine(
     base: StoredVolume,
     affinities: StoredReader,
     options: dict[str, Any],
-    name: str,
+    base_ledger: Ledger,
     block_shape: tuple[int, ...],
-    base_fingerprint: str,
 ) -> None:
     """Decide about whole fragments on the graph of all of them, and write what remains."""
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
-    graph = count_graph(
-        client, config, config.fragments_file, name + UNREFINED, affinities, fragments, None, base_fingerprint
+    base_run = base_ledger.recorded_run()
+    ndim = base.grid.ndim
+    graph, _ = count_graph(
+        client,
+        config,
+        config.fragments_file,
+        config.fragments_dataset + UNREFINED,
+        affinities,
+        fragments,
+        check_neighborhood(None, ndim, ndim),
+        base_run,
     )
     ledger = ledger_for(
         config.fragments_file,
         "extract_fragments",
-        name,
-        {"unrefined": base_fingerprint, **options, "blocks": block_shape},
+        config.fragments_dataset,
+        {"unrefined": base_run, **options, "blocks": block_shape},
     )
-    out = prepare_volume(ledger, config, config.fragments_path, base.grid, "uint64", block_shape, "fragments")
+    out = prepare_volume(
+        ledger, config, config.fragments_path, base.grid, "uint64", block_shape, "refined fragments"
+    )
     table = files.join(ledger.directory, "refined.parquet")
     refine(graph, **options).to_parquet(table)
     task = RelabelBlock(fragments, out, RelabelRegion(table))

@@ -6,14 +6,14 @@ import numpy as np
 
 from lsd_dask import files
 from lsd_dask.agglomeration import LookupTable, MergeTree
-from lsd_dask.formats import open_stored
 from lsd_dask.region_graph import RegionGraph
 
 from .config import workflow
 from .counting import rag_directory
+from .inputs import region_of
 from .models import FindSegmentsConfig
 from .options import EdgesInput, Fragments
-from .running import StepResult, region_of, report
+from .running import StepResult, ledger_for, report, run_that_wrote
 
 
 @workflow(FindSegmentsConfig)
@@ -21,7 +21,7 @@ def find_segments(config: FindSegmentsConfig) -> StepResult:
     """Cut the merge tree at a range of thresholds: one lookup table (fragment, segment) for each.
 
     The tables are written as Parquet files into the folder ``rag/luts`` of the container. With a region, they
-    hold the fragments that the region touches; segment ids are those of the whole volume.
+    hold the fragments whose bounding box meets it; segment ids are those of the whole volume.
     """
     started = time.perf_counter()
     tree = open_merge_tree(config, config)
@@ -53,6 +53,8 @@ def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
     ------
     FileNotFoundError
         If there is none, saying which there are.
+    ValueError
+        If it cannot be read, or the fragments were made anew since.
     """
     directory = rag_directory_of(fragments)
     path = files.join(directory, f"merges_{edges.merge_function}.parquet")
@@ -65,13 +67,20 @@ def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
             f"{path}: no merge tree for {edges.merge_function}; {there}. Run agglomerate with merge_function "
             f"{edges.merge_function} first."
         )
+    container, dataset = fragments.fragments_file, fragments.fragments_dataset
+    run = ledger_for(container, "agglomerate", files.join(dataset, edges.merge_function), {})
+    made_from = run.recorded_identity().get("fragments")
+    if made_from is not None and made_from != run_that_wrote(container, dataset):
+        raise ValueError(
+            f"{path}: this merge tree was made of other fragments than {fragments.fragments_path} holds now. "
+            f"Run agglomerate with merge_function {edges.merge_function} again."
+        )
     return MergeTree.from_parquet(path)
 
 
 def rag_directory_of(fragments: Fragments) -> str:
     """Folder of the region graph of some fragments."""
-    name = fragments.fragments_dataset.strip("/").rsplit("/", 1)[-1]
-    return rag_directory(fragments.fragments_file, name)
+    return rag_directory(fragments.fragments_file, fragments.fragments_dataset)
 
 
 def lookup_table_path(fragments: Fragments, edges: EdgesInput, threshold: float) -> str:
@@ -84,5 +93,7 @@ def lookup_table_path(fragments: Fragments, edges: EdgesInput, threshold: float)
 def _fragments_in_region(config: FindSegmentsConfig) -> np.ndarray | None:
     if config.roi_offset is None:
         return None
-    region = region_of(open_stored(config.fragments_path), config)
-    return RegionGraph.from_parquet(rag_directory_of(config)).select(region).nodes.ids
+    directory = rag_directory_of(config)
+    graph = RegionGraph.from_parquet(directory)
+    # Of the graph's own grid: agglomerate may have been told a region, too.
+    return graph.select(region_of(graph.grid, config, directory)).nodes.ids

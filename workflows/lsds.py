@@ -13,18 +13,9 @@ from lsd_dask.runs import Block, BlockGrid
 from lsd_dask.storage import StoredVolume
 
 from .config import workflow
+from .inputs import block_shape_for, identity_of, open_labels
 from .models import LsdsConfig
-from .running import (
-    StepResult,
-    block_shape_for,
-    cluster,
-    identity_of,
-    ledger_for,
-    open_region,
-    prepare_volume,
-    report,
-    run,
-)
+from .running import StepResult, check_output, cluster, ledger_for, prepare_volume, report, run
 
 
 @workflow(LsdsConfig)
@@ -34,13 +25,7 @@ def lsds(config: LsdsConfig) -> StepResult:
     Blocks read the context they need from the labels, so that no block shows in the result.
     """
     started = time.perf_counter()
-    labels = open_region(config.labels_path, config)
-    if labels.stored.channels is not None or labels.stored.dtype.kind not in "ui":
-        raise TypeError(
-            f"{config.labels_path}: found {labels.stored.dtype} of shape {labels.stored.shape}, expected "
-            "integer "
-            "labels without channels."
-        )
+    labels = open_labels(config.labels_path, config)
     grid = labels.stored.grid.crop(labels.part)
     method = make_method(
         grid,
@@ -61,8 +46,8 @@ def lsds(config: LsdsConfig) -> StepResult:
         "dtype": config.dtype,
         "blocks": block_shape,
     }
-    name = config.lsds_dataset.strip("/").rsplit("/", 1)[-1]
-    ledger = ledger_for(config.lsds_file, "lsds", name, identity)
+    ledger = ledger_for(config.lsds_file, "lsds", config.lsds_dataset, identity)
+    check_output(ledger, config.lsds_path, labels.stored.path)
     with cluster(config) as client:
         out = prepare_volume(
             ledger,

@@ -1,4 +1,4 @@
-"""What all steps share: opening their input, preparing their output, running blocks, and telling the user."""
+"""What all steps share: the cluster, preparing their output, running blocks, and telling the user."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,24 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lsd_dask import __version__, files
 from lsd_dask.clusters import session
+from lsd_dask.containers import container_of, normalise_path
 from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid, Region
-from lsd_dask.overlap import StoredReader
+from lsd_dask.grids import Grid
 from lsd_dask.runs import Block, BlockGrid, Ledger, RunSummary, run_blocks
 from lsd_dask.storage import StoredVolume
 from lsd_dask.volumes import create_volume
 
-from .options import Region as RegionOptions
 from .options import RunOptions
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-#: Blocks are this many voxels wide, unless the user says otherwise: small enough that a laptop's workers
-#: share a small volume, large enough that a block is seconds of work in a large one.
-SMALL_BLOCK, LARGE_BLOCK, PLANAR_BLOCK = 128, 256, 1024
-
-#: Volumes of more voxels than this are cut into large blocks.
-LARGE_VOLUME = 2**28
 
 
 @dataclass(frozen=True)
@@ -76,118 +68,32 @@ def _show_dashboard(client: Client) -> None:
         console.print(f"Watch it work: {link}")
 
 
-def open_region(path: str, options: RegionOptions) -> StoredReader:
-    """Open a stored volume, or the part of it that the options name.
+def ledger_for(container: str, step: str, dataset: str, identity: Mapping[str, Any]) -> Ledger:
+    """The ledger of a step for the dataset it writes: in the folder ``runs`` of the dataset's container.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such volume, or the region does not lie in it and on its voxels; the message names the
-        file.
+    NotADirectoryError
+        If the container is a file, which cannot hold what a run notes.
     """
-    stored = open_stored(path)
-    return StoredReader(stored, region_of(stored, options))
-
-
-def region_of(stored: StoredVolume, options: RegionOptions) -> Region:
-    """The voxels of a stored volume that the options name: all where they name none."""
-    if options.roi_offset is None or options.roi_shape is None:
-        return tuple(slice(0, n) for n in stored.grid.shape)
-    try:
-        return stored.grid.region(options.roi_offset, options.roi_shape)
-    except ValueError as error:
-        raise ValueError(f"{stored.path}: roi_offset and roi_shape: {error}") from None
-
-
-def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
-    """The part of a stored volume that lies where another one does.
-
-    Raises
-    ------
-    ValueError
-        If voxel sizes differ, or the other one does not lie within this one and on its voxels.
-    """
-    if stored.grid.dims != grid.dims:
-        raise ValueError(f"{stored.path} has the axes {stored.grid.dims}, but {like} has {grid.dims}.")
-    if any(abs(a - b) > 1e-6 * b for a, b in zip(stored.grid.voxel_size, grid.voxel_size, strict=True)):
-        raise ValueError(
-            f"{stored.path} has voxels of {stored.grid.voxel_size} {stored.grid.units}, but {like} of "
-            f"{grid.voxel_size} {grid.units}: expected the same."
+    container = normalise_path(container)
+    if files.is_file(container):
+        raise NotADirectoryError(
+            f"{container} is a file; a step keeps tables beside the arrays, so expected a zarr container. "
+            "Save the array to one (lsd_dask.save_volume), or name another container."
         )
-    size = [e - o for e, o in zip(grid.end, grid.offset, strict=True)]
-    try:
-        return StoredReader(stored, stored.grid.region(grid.offset, size))
-    except ValueError as error:
-        raise ValueError(f"{stored.path} does not cover {like}: {error}") from None
-
-
-def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -> tuple[int, ...]:
-    """Shape of a block in voxels.
-
-    Parameters
-    ----------
-    grid
-        Of the volume that is cut into blocks.
-    block_size
-        In world units, one number an axis; None for a default.
-    path
-        Of the volume, for messages.
-    """
-    if block_size is None:
-        voxels = 1
-        for n in grid.shape:
-            voxels *= n
-        side = PLANAR_BLOCK if grid.ndim == 2 else LARGE_BLOCK if voxels > LARGE_VOLUME else SMALL_BLOCK
-        return tuple(min(side, n) for n in grid.shape)
-    if len(block_size) != grid.ndim:
-        raise ValueError(
-            f"block_size has {len(block_size)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}) "
-            f"for {path}."
-        )
-    shape = [round(b / v) for b, v in zip(block_size, grid.voxel_size, strict=True)]
-    if any(
-        n < 1 or abs(n * v - b) > 1e-3 * v for n, b, v in zip(shape, block_size, grid.voxel_size, strict=True)
-    ):
-        nearest = [max(1, n) * v for n, v in zip(shape, grid.voxel_size, strict=True)]
-        raise ValueError(
-            f"block_size {list(block_size)} is no multiple of the voxel size {list(grid.voxel_size)} "
-            f"{grid.units} of "
-            f"{path}; {nearest} would be."
-        )
-    return tuple(min(s, n) for s, n in zip(shape, grid.shape, strict=True))
-
-
-def to_voxels(name: str, lengths: Sequence[float] | None, grid: Grid) -> tuple[int, ...] | None:
-    """World lengths as voxels, rounded up."""
-    if lengths is None:
-        return None
-    if len(lengths) != grid.ndim:
-        raise ValueError(f"{name} has {len(lengths)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}).")
-    return tuple(-int(-w // v) for w, v in zip(lengths, grid.voxel_size, strict=True))
-
-
-def ledger_for(container: str, step: str, name: str, identity: Mapping[str, Any]) -> Ledger:
-    """The ledger of a step: in the folder ``runs`` of the container it writes to."""
     return Ledger(
-        files.join(container, "runs", step, name), {"step": step, "version": __version__, **identity}
+        files.join(container, "runs", step, dataset), {"step": step, "version": __version__, **identity}
     )
 
 
-def identity_of(reader: StoredReader) -> dict[str, Any]:
-    """What is read, as far as it decides a result: place, layout, and the run that wrote it."""
-    stored = reader.stored
-    return {
-        "path": stored.path,
-        "layout": stored.fingerprint,
-        "part": [[s.start, s.stop] for s in reader.part],
-        "voxel_size": stored.grid.voxel_size,
-        "offset": stored.grid.offset,
-        "dtype": str(stored.dtype),
-    }
+def run_that_wrote(container: str, dataset: str) -> str | None:
+    """Name of the run that wrote some fragments; None where they come from elsewhere."""
+    return ledger_for(container, "extract_fragments", dataset, {}).recorded_run()
 
 
-def prepare(ledger: Ledger, options: RunOptions, *, what: str, output: str | None = None) -> bool:
-    """Decide whether a run goes on where an earlier one stopped; if not, begin anew.
+def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence[str] = ()) -> bool:
+    """Decide whether a run goes on where an earlier one stopped; if not, forget that one.
 
     Parameters
     ----------
@@ -197,37 +103,48 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, output: str | Non
         Say whether to resume.
     what
         What the step makes, for messages.
-    output
-        Path of the array it writes, if any.
+    outputs
+        Paths of what must be there of the earlier run.
 
     Returns
     -------
     bool
-        Whether there is something to go on with. If not, the output is to be created, replacing what is
-        there.
-
-    Raises
-    ------
-    FileExistsError
-        If the output is there and no run has recorded that it wrote it.
+        Whether there is something to go on with. If not, the ledger's `begin` is to be called once the output
+        is ready to be written.
     """
-    there = output is None or files.exists(output)
+    there = all(map(files.exists, outputs))
     if options.resume and ledger.is_current() and there:
         return True
-    if output is not None and there and not ledger.exists() and options.resume:
-        raise FileExistsError(
-            f"{output} exists and was not written by this step. Choose another name, remove it, or "
-            "replace it with "
-            "resume=False."
-        )
     if ledger.exists():
         changes = ledger.changes()
         reason = (
             f"{', '.join(changes)} changed" if changes else "as asked" if not options.resume else "it is gone"
         )
-        console.print(f"{what}: made anew, replacing {len(ledger.done())} finished blocks ({reason}).")
-    ledger.begin()
+        finished = len(ledger.done())
+        replaced = f", replacing {finished} finished blocks" if finished else ""
+        console.print(f"{what}: made anew{replaced} ({reason}).")
+    ledger.clear()
     return False
+
+
+def check_output(ledger: Ledger, path: str, *inputs: str) -> None:
+    """Check that an array may be written, before anything is touched.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there that no run of this step wrote.
+    ValueError
+        If the path names no array in a container, or is that of an input.
+    """
+    path = normalise_path(path)
+    container_of(path)
+    if path in inputs:
+        raise ValueError(f"{path}: the step would overwrite its own input; choose another name.")
+    if files.exists(path) and not ledger.exists():
+        raise FileExistsError(
+            f"{path} exists and was not written by this step. Choose another name, or remove it."
+        )
 
 
 def prepare_volume(
@@ -241,9 +158,10 @@ def prepare_volume(
     channels: int | None = None,
 ) -> StoredVolume:
     """Open the volume that a run writes, or create it."""
-    if prepare(ledger, options, what=what, output=path):
+    check_output(ledger, path)
+    if prepare(ledger, options, what=what, outputs=[path]):
         return open_stored(path)
-    return create_volume(
+    stored = create_volume(
         path,
         grid.shape if channels is None else (channels, *grid.shape),
         dtype,
@@ -254,6 +172,8 @@ def prepare_volume(
         block_shape=block_shape,
         overwrite=True,
     )
+    ledger.begin()
+    return stored
 
 
 def run(

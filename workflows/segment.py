@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lsd_dask.formats import open_stored
+
 from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmentation, find_segments
 from .config import workflow
+from .fields import array_path
+from .inputs import check_labels, check_offsets, matching_part, open_affinities
 from .models import (
     AgglomerateConfig,
     EvaluateVolumesConfig,
@@ -15,12 +19,12 @@ from .models import (
     FindSegmentsConfig,
     SegmentConfig,
 )
-from .running import StepResult, cluster, console
+from .running import StepResult, check_output, cluster, console, ledger_for
 
 
 @dataclass(frozen=True)
 class Segmentation(StepResult):
-    """What `segment` made.
+    """What `segment` made. Blocks are those of all steps.
 
     Attributes
     ----------
@@ -48,45 +52,55 @@ def segment(config: SegmentConfig) -> Segmentation:
     with the merge tree and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
     """
     started = time.perf_counter()
+    _check_inputs(config)
     made = {"fragments_file": config.out_file, "fragments_dataset": config.fragments_dataset}
     edges = {"edges_collection": f"edges_{config.merge_function}"}
     scores: Sequence[Mapping[str, Any]] = ()
     threshold = config.fixed_threshold
     with cluster(config):
-        first = extract_fragments(config.part(ExtractFragmentsConfig, **made))
-        agglomerate(config.part(AgglomerateConfig, **made))
-        find_segments(config.part(FindSegmentsConfig, **made, **edges))
+        steps = [
+            extract_fragments(config.part(ExtractFragmentsConfig, **made)),
+            agglomerate(config.part(AgglomerateConfig, **made)),
+            find_segments(config.part(FindSegmentsConfig, **made, **edges)),
+        ]
         if config.gt_path is not None:
-            evaluation = evaluate_volumes(
-                config.part(
-                    EvaluateVolumesConfig,
-                    **made,
-                    **edges,
-                    gt_file=config.gt_file,
-                    gt_dataset=config.gt_dataset,
-                )
-            )
+            truth = {"gt_file": config.gt_file, "gt_dataset": config.gt_dataset}
+            evaluation = evaluate_volumes(config.part(EvaluateVolumesConfig, **made, **edges, **truth))
+            steps.append(evaluation)
             scores = evaluation.scores
             threshold = evaluation.best["threshold"] if threshold is None else threshold
         assert threshold is not None
-        name = f"{config.segmentation_dataset}_{100 * threshold:.9g}"
-        last = extract_segmentation(
-            config.part(
-                ExtractSegmentationConfig,
-                **made,
-                **edges,
-                threshold=threshold,
-                out_file=config.out_file,
-                out_dataset=name,
+        written = {"out_file": config.out_file, "out_dataset": _name_at(config, threshold)}
+        steps.append(
+            extract_segmentation(
+                config.part(ExtractSegmentationConfig, **made, **edges, **written, threshold=threshold)
             )
         )
     seconds = time.perf_counter() - started
     console.print(f"[bold]segment[/bold]: all steps in {seconds:.1f} s, at threshold {threshold:g}")
     return Segmentation(
         "segment",
-        {**first.outputs, **last.outputs},
+        {name: path for step in steps for name, path in step.outputs.items()},
         seconds,
-        last.blocks,
+        sum(step.blocks for step in steps),
+        sum(step.skipped for step in steps),
         threshold=threshold,
         scores=scores,
     )
+
+
+def _name_at(config: SegmentConfig, threshold: float) -> str:
+    return f"{config.segmentation_dataset}_{100 * threshold:.9g}"
+
+
+def _check_inputs(config: SegmentConfig) -> None:
+    """Find now what the later steps would only find when the first ones have worked for hours."""
+    affinities = open_affinities(config.affs_path, config)
+    check_offsets(affinities.stored, config.neighborhood)
+    if config.gt_path is not None:
+        grid = affinities.stored.grid.crop(affinities.part)
+        check_labels(matching_part(open_stored(config.gt_path), grid, config.affs_path).stored)
+    if config.fixed_threshold is not None:
+        name = _name_at(config, config.fixed_threshold)
+        ledger = ledger_for(config.out_file, "extract_segmentation", name, {})
+        check_output(ledger, array_path(config.out_file, name), affinities.stored.path)

@@ -1,0 +1,244 @@
+"""What steps read: opening it, and checking before any work that it is what the step expects."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lsd_dask.formats import open_stored
+from lsd_dask.grids import Grid, Region
+from lsd_dask.overlap import StoredReader
+from lsd_dask.quantisation import quantisation_of, quantise
+from lsd_dask.region_graph import check_neighborhood
+from lsd_dask.storage import StoredVolume
+
+from .options import Region as RegionOptions
+
+#: Blocks are this many voxels wide, unless the user says otherwise: small enough that a laptop's workers
+#: share a small volume, large enough that a block is seconds of work in a large one.
+SMALL_BLOCK, LARGE_BLOCK, PLANAR_BLOCK = 128, 256, 1024
+
+#: Volumes of more voxels than this are cut into large blocks.
+LARGE_VOLUME = 2**28
+
+#: Affinities are looked at, before any work, in boxes of at most this many voxels a side.
+SAMPLE = 32
+
+type Offsets = tuple[tuple[int, int, int], ...]
+
+
+@contextmanager
+def naming(*paths: str) -> Iterator[None]:
+    """Begin the message of an error by the paths of what it is about, unless it names the first already.
+
+    Examples
+    --------
+    >>> with naming("affs.zarr"):
+    ...     raise ValueError("found 2 channels, expected 3")
+    Traceback (most recent call last):
+    ValueError: affs.zarr: found 2 channels, expected 3
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if paths[0] in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{', '.join(paths)}: {error}") from error
+
+
+def open_region(path: str, options: RegionOptions) -> StoredReader:
+    """Open a stored volume, or the part of it that the options name.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such volume, or the region does not lie in it and on its voxels; the message names the
+        file.
+    """
+    stored = open_stored(path)
+    return StoredReader(stored, region_of(stored.grid, options, path))
+
+
+def open_affinities(path: str, options: RegionOptions) -> StoredReader:
+    """Open affinities, or the part of them that the options name.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `open_region`; or if there are too few channels, or a look at some places finds values that
+        cannot be affinities.
+    TypeError
+        If they are neither uint8 nor floating point.
+    """
+    reader = open_region(path, options)
+    check_affinities(reader)
+    return reader
+
+
+def open_labels(path: str, options: RegionOptions) -> StoredReader:
+    """Open fragments or other labels, or the part of them that the options name.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `open_region`.
+    TypeError
+        If they are not integers, or have channels.
+    """
+    reader = open_region(path, options)
+    check_labels(reader.stored)
+    return reader
+
+
+def region_of(grid: Grid, options: RegionOptions, path: str) -> Region:
+    """The voxels that the options name, of the volume at `path`: all where they name none."""
+    if options.roi_offset is None or options.roi_shape is None:
+        return tuple(slice(0, n) for n in grid.shape)
+    try:
+        return grid.region(options.roi_offset, options.roi_shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: roi_offset and roi_shape: {error}") from None
+
+
+def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
+    """The part of a stored volume that lies where another one does.
+
+    Raises
+    ------
+    ValueError
+        If voxel sizes differ, or the other one does not lie within this one and on its voxels.
+    """
+    if stored.grid.dims != grid.dims:
+        raise ValueError(f"{stored.path} has the axes {stored.grid.dims}, but {like} has {grid.dims}.")
+    if any(abs(a - b) > 1e-6 * b for a, b in zip(stored.grid.voxel_size, grid.voxel_size, strict=True)):
+        raise ValueError(
+            f"{stored.path} has voxels of {stored.grid.voxel_size} {stored.grid.units}, but {like} of "
+            f"{grid.voxel_size} {grid.units}: expected the same."
+        )
+    size = [e - o for e, o in zip(grid.end, grid.offset, strict=True)]
+    try:
+        return StoredReader(stored, stored.grid.region(grid.offset, size))
+    except ValueError as error:
+        raise ValueError(
+            f"{stored.path} does not cover {like}: {error}. With roi_offset and roi_shape, a part can be "
+            "processed alone."
+        ) from None
+
+
+def check_affinities(reader: StoredReader) -> None:
+    """Raise TypeError or ValueError where a stored volume cannot be affinities."""
+    stored = reader.stored
+    with naming(stored.path):
+        quantisation_of(stored.dtype)
+        if stored.channels is None or stored.channels < stored.grid.ndim:
+            found = f"{stored.channels} channels" if stored.channels else "no channel axis"
+            raise ValueError(
+                f"found an array of shape {stored.shape} with {found}, expected affinities: "
+                f"{stored.grid.ndim} channels or more before the axes {', '.join(stored.grid.dims)}."
+            )
+        if stored.dtype.kind == "f":
+            for region in _samples(reader.shape):
+                quantise(reader.read(region))
+
+
+def check_labels(stored: StoredVolume) -> None:
+    """Raise TypeError where a stored volume cannot be labels."""
+    if stored.dtype.kind not in "ui" or stored.channels is not None:
+        raise TypeError(
+            f"{stored.path}: found {stored.dtype} of shape {stored.shape}, expected integer labels with the "
+            f"axes {', '.join(stored.grid.dims)}."
+        )
+
+
+def check_offsets(affinities: StoredVolume, neighborhood: Sequence[Sequence[int]] | None) -> Offsets:
+    """The offsets z, y, x that the channels of affinities join.
+
+    Raises
+    ------
+    ValueError
+        If the neighborhood does not fit the channels; the message names the file.
+    """
+    channels, ndim = affinities.channels or 0, affinities.grid.ndim
+    with naming(affinities.path):
+        if neighborhood is None and channels > ndim:
+            raise ValueError(
+                f"found {channels} channels, expected {ndim}, or a neighborhood that says which offset each "
+                "of them joins."
+            )
+        return check_neighborhood(neighborhood, channels, ndim)
+
+
+def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -> tuple[int, ...]:
+    """Shape of a block in voxels.
+
+    Parameters
+    ----------
+    grid
+        Of the volume that is cut into blocks.
+    block_size
+        In world units, one number an axis; None for a default.
+    path
+        Of the volume, for messages.
+    """
+    if block_size is None:
+        voxels = 1
+        for n in grid.shape:
+            voxels *= n
+        side = PLANAR_BLOCK if grid.ndim == 2 else LARGE_BLOCK if voxels > LARGE_VOLUME else SMALL_BLOCK
+        return tuple(min(side, n) for n in grid.shape)
+    if len(block_size) != grid.ndim:
+        raise ValueError(
+            f"block_size has {len(block_size)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}) "
+            f"for {path}."
+        )
+    shape = [max(1, round(b / v)) for b, v in zip(block_size, grid.voxel_size, strict=True)]
+    nearest = [n * v for n, v in zip(shape, grid.voxel_size, strict=True)]
+    if any(abs(a - b) > 1e-3 * v for a, b, v in zip(nearest, block_size, grid.voxel_size, strict=True)):
+        raise ValueError(
+            f"block_size {list(block_size)} is no multiple of the voxel size {list(grid.voxel_size)} "
+            f"{grid.units} of {path}; {nearest} would be."
+        )
+    return tuple(min(s, n) for s, n in zip(shape, grid.shape, strict=True))
+
+
+def to_voxels(name: str, lengths: Sequence[float] | None, grid: Grid) -> tuple[int, ...] | None:
+    """World lengths as voxels, rounded up."""
+    if lengths is None:
+        return None
+    if len(lengths) != grid.ndim:
+        raise ValueError(f"{name} has {len(lengths)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}).")
+    return tuple(-int(-w // v) for w, v in zip(lengths, grid.voxel_size, strict=True))
+
+
+def _samples(shape: Sequence[int]) -> Iterator[Region]:
+    """Boxes in the middle of each half of each axis: few voxels, none of them at the volume's faces."""
+    centres = [sorted({n // 4, 3 * n // 4}) for n in shape]
+    for centre in itertools.product(*centres):
+        yield tuple(
+            slice(max(0, c - SAMPLE // 2), min(n, c + SAMPLE // 2))
+            for c, n in zip(centre, shape, strict=True)
+        )
+
+
+def identity_of(reader: StoredReader, run: str | None = None) -> dict[str, Any]:
+    """What is read, as far as it decides a result.
+
+    Parameters
+    ----------
+    reader
+        Of a volume. Its place, layout and part tell it from another one, but not from one of the same layout
+        that replaced it: its voxels are not looked at.
+    run
+        Name of the run that wrote it, where that is known: this tells it from one that another run wrote.
+    """
+    stored = reader.stored
+    return {
+        "path": stored.path,
+        "layout": stored.fingerprint,
+        "part": [[s.start, s.stop] for s in reader.part],
+        "voxel_size": stored.grid.voxel_size,
+        "offset": stored.grid.offset,
+        "dtype": str(stored.dtype),
+        "run": run,
+    }
