@@ -41,7 +41,7 @@ def write_table(path: str, columns: Mapping[str, Any], facts: Mapping[str, Any] 
     """
     table = pa.table(dict(columns)).replace_schema_metadata({_KEY: json.dumps(facts or {})})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=_ROWS)
+    pq.write_table(table, buffer, compression="zstd", row_group_size=_ROWS, write_page_checksum=True)
     files.write_bytes(path, buffer.getvalue())
 
 
@@ -53,21 +53,30 @@ def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is cut short, or another kind of table; the message names it.
+        If the file is damaged, cut short, or another kind of table, also later when a fact is asked for that
+        is not there; the message names the file.
     """
     try:
-        table = pq.read_table(io.BytesIO(files.read_bytes(path)))
-        facts = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        table = pq.read_table(io.BytesIO(files.read_bytes(path)), page_checksum_verification=True)
+        facts = _Facts(json.loads((table.schema.metadata or {}).get(_KEY, b"{}")))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path}: not a readable Parquet file ({error}); was it cut short?") from error
+    facts.path = path
     missing = [name for name in names if name not in table.column_names]
     if missing:
         raise ValueError(
             f"{path}: found the columns {', '.join(table.column_names)}, expected also {', '.join(missing)}."
         )
     return table, facts
+
+
+class _Facts(dict[str, Any]):
+    path = ""
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"{self.path}: the table does not say its {key}; was it written by something else?")
 
 
 def column(table: pa.Table, name: str) -> np.ndarray:
