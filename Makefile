@@ -14,7 +14,7 @@ demo: $(VENV)/.installed-view  ## segment a synthetic volume and show the result
 	$(BIN)/python -m lsd_dask.workflows.demo
 
 test: lint  ## check style and types, then run all tests
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .

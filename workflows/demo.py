@@ -43,7 +43,7 @@ def main() -> None:
     _print_scores(result.scores)
     console.print(f"\nRaw, fragments, segmentation and truth side by side: [bold]{picture}[/bold]")
     console.print(f"Scores over thresholds: {curve}")
-    console.print(_HOW_TO.format(threshold=f"{result.threshold:g}"), markup=False)
+    console.out(_HOW_TO.format(threshold=f"{result.threshold:g}"), highlight=False)
 
 
 _HOW_TO = """

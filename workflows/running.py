@@ -20,7 +20,7 @@ from lsd_dask.volumes import create_volume
 
 from .options import RunOptions
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
 
 
 @dataclass(frozen=True)
