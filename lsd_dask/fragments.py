@@ -8,13 +8,13 @@ graph of the whole volume, never on a block's part of it.
 from collections.abc import Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
 from . import ids
 from .agglomeration import LookupTable, agglomerate
+from .grids import Grid
 from .masks import align_mask
 from .overlap import Volume, map_regions
 from .quantisation import quantisation_of
@@ -107,7 +107,7 @@ def extract_fragments(
     2
     """
     quantisation_of(affinities.dtype)
-    grid = grid_of(affinities) if affinities.ndim == 4 else _planar_grid(affinities)
+    grid = _grid_of(affinities)
     rules = make_rules(
         grid.voxel_size,
         method=method,
@@ -229,16 +229,21 @@ def _refined(affinities: Volume, fragments: Volume, filtered: float, epsilon: fl
     return relabel(fragments, lut)
 
 
-def _refine_tables(tables: GraphTables, grid: Any, dtype: Any, options: dict[str, Any]) -> LookupTable:
+def _refine_tables(tables: GraphTables, grid: Grid, dtype: Any, options: dict[str, Any]) -> LookupTable:
     return refine(finish_graph(tables, grid, dtype), **options)
 
 
-def _planar_grid(affinities: Volume) -> Any:
-    """Grid of 2-D affinities: a bare array's three axes are channel, y, x here."""
-    if affinities.ndim != 3:
+def _grid_of(affinities: Volume) -> Grid:
+    """Grid of affinities; a bare array of three axes is channel, y, x here."""
+    if affinities.ndim not in (3, 4):
         raise ValueError(
             f"Affinities of shape {affinities.shape} were found, expected channel, z, y, x or channel, y, x."
         )
-    if isinstance(affinities, xr.DataArray | da.Array):
-        return grid_of(affinities[0])
-    return grid_of(np.empty(affinities.shape[1:], np.bool_))
+    if not isinstance(affinities, xr.DataArray):
+        return grid_of(affinities) if affinities.ndim == 4 else grid_of(affinities[0])
+    if affinities.dims[0] != "channel":
+        raise ValueError(
+            f"Affinities {affinities.name!r}: found the axes {', '.join(map(str, affinities.dims))}, "
+            "expected channel and then z, y, x or y, x. Is this a volume of labels or of raw data?"
+        )
+    return grid_of(affinities)

@@ -10,7 +10,6 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from dask._task_spec import Alias, DataNode
 from dask.delayed import delayed
 from distributed import Client
 from hypothesis import given
@@ -21,6 +20,7 @@ from lsd_dask.segmentation import relabel
 from lsd_dask.volumes import open_volume, save_volume
 
 from .strategies import LARGE_IDS, chunkings, label_volumes, shapes
+from .tasks import tasks_of
 
 SMALL = LookupTable(np.array([3, 5, 9], np.uint64), np.array([3, 3, 9], np.uint64))
 FRAGMENTS = np.array([[0, 3, 5, 9], [9, 9, 0, 5]], np.uint64)
@@ -31,15 +31,6 @@ def table_of(fragments: np.ndarray, seed: int) -> LookupTable:
     keys = np.unique(fragments[fragments != 0]).astype(np.uint64)
     values = np.random.default_rng(seed).choice(np.append(keys, np.array(LARGE_IDS, np.uint64)), len(keys))
     return LookupTable(keys, values)
-
-
-def tasks_of(array: da.Array) -> list[Any]:
-    """What is left to be run after optimisation and culling: no aliases, which name a result once more and
-    are resolved without being run, and no data, which lie in the graph as they are."""
-    graph = dask.optimize(array)[0].__dask_graph__()
-    keys = set(dask.core.flatten(array.__dask_keys__()))
-    culled = graph.cull(keys) if hasattr(graph, "cull") else graph
-    return [task for task in dict(culled).values() if not isinstance(task, Alias | DataNode)]
 
 
 @given(st.data())
