@@ -11,12 +11,12 @@ import numpy as np
 import waterz
 from scipy import ndimage
 
-#: waterz' names of the merge functions. The last argument of a quantile says whether only maxima of edges
-#: count.
+#: waterz' names of the merge functions. The last argument of a quantile: whether only maxima of edges count.
 SCORING_FUNCTIONS = {
     "hist_quant_75": "OneMinus<HistogramQuantileAffinity<RegionGraphType, 75, ScoreValue, 256, false>>",
-    "hist_quant_50_initmax": "OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256, "
-    "true>>",
+    "hist_quant_50_initmax": (
+        "OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256, true>>"
+    ),
     "mean": "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>",
 }
 
@@ -47,7 +47,11 @@ def seeded_watershed(affinities: np.ndarray, min_seed_distance: int = 10) -> np.
 
 
 def waterz_cuts(
-    affinities: np.ndarray, fragments: np.ndarray, merge_function: str, thresholds: Sequence[float]
+    affinities: np.ndarray,
+    fragments: np.ndarray,
+    merge_function: str,
+    thresholds: Sequence[float],
+    numbering: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Agglomerate with waterz: one lookup table a threshold.
 
@@ -60,15 +64,23 @@ def waterz_cuts(
         One of `SCORING_FUNCTIONS`.
     thresholds : sequence of float
         Ascending.
+    numbering : int
+        Seed of the order in which waterz sees the ids, which decides between edges of one score; 0 for the
+        ascending order.
 
     Yields
     ------
     keys, values : (n,) array of uint64
         Fragment ids and their segments.
     """
-    keys, first, compact = np.unique(fragments, return_index=True, return_inverse=True)
+    keys, first, rows = np.unique(fragments, return_index=True, return_inverse=True)
     # waterz needs memory for the largest id, writes into the fragments it is given, and drops id 0.
-    own = (compact.reshape(fragments.shape) + (keys[0] != 0)).astype(np.uint64)
+    begin = int(keys[0] == 0)
+    order = np.arange(begin, len(keys))
+    if numbering:
+        np.random.default_rng(numbering).shuffle(order)
+    compact = np.concatenate([np.zeros(begin, np.uint64), order + 1 - begin]).astype(np.uint64)
+    own = compact[rows].reshape(fragments.shape)
     with _standard_output_discarded():
         cuts = waterz.agglomerate(
             affinities.astype(np.float32) / 255,

@@ -1,10 +1,12 @@
 """Where the work runs: this machine, the jobs of a batch system, or a dask scheduler that already runs."""
 
+import atexit
 import math
 import os
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from distributed import Client, LocalCluster, Status
+from distributed import Client, LocalCluster, Status, Worker, WorkerPlugin
 
 #: The batch systems by name: dask-jobqueue's class, and a command that only this batch system has. The order
 #: is that of detection: Slurm is often installed with wrappers that carry the commands of LSF and PBS.
@@ -183,6 +185,25 @@ class _OwningClient(Client):
         return result
 
 
+class _LeaveQuickly(WorkerPlugin):
+    """Lets worker processes end without taking the interpreter down.
+
+    Freeing numba's machine code takes seconds on a busy machine, and then dask complains of workers that do
+    not stop, and kills them. A worker has said goodbye to its scheduler when its process ends.
+    """
+
+    def setup(self, worker: Worker) -> None:
+        """Ask the process of a worker for a short end, if it is one of its own."""
+        if worker.nanny is not None:
+            atexit.register(_leave)
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 @dataclass(frozen=True)
 class _Workers:
     """What the caller said of the workers, checked; None where nothing was said."""
@@ -217,7 +238,9 @@ def _connect_local(workers: _Workers, options: dict[str, Any]) -> Client:
         "memory_limit": "auto" if workers.memory is None else _bytes(workers.memory),
         "dashboard_address": _dashboard_address(),
     }
-    return _OwningClient(LocalCluster(**settings | options))
+    client = _OwningClient(LocalCluster(**settings | options))
+    client.register_plugin(_LeaveQuickly(), name="lsd_dask-leave-quickly")
+    return client
 
 
 def _connect_scheduler_file(path: str, options: dict[str, Any]) -> Client:

@@ -6,6 +6,7 @@ data.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -43,14 +44,14 @@ def main() -> None:
     _print_scores(result.scores)
     console.print(f"\nRaw, fragments, segmentation and truth side by side: [bold]{picture}[/bold]")
     console.print(f"Scores over thresholds: {curve}")
-    console.out(_HOW_TO.format(threshold=f"{result.threshold:g}"), highlight=False)
+    print(_HOW_TO.format(threshold=f"{result.threshold:g}"), file=sys.stderr)
 
 
 _HOW_TO = """
 The same with your own affinities (zarr or HDF5; channels first, to the lower neighbour along z, y, x):
 
-  lsd-dask segment --affs-file YOURS.zarr --affs-dataset volumes/affs --out-file out.zarr --threshold
-  {threshold}
+  lsd-dask segment --affs-file YOURS.zarr --affs-dataset volumes/affs \\
+    --out-file out.zarr --threshold {threshold}
 
 or in Python:
 
