@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from distributed import Client
 from rich.console import Console
@@ -58,13 +59,14 @@ def cluster(options: RunOptions) -> Iterator[Client]:
             yield client
 
 
-_dashboards_shown: set[str] = set()
+#: Steps that share a client say once where its dashboard is.
+_shown: "WeakSet[Client]" = WeakSet()
 
 
 def _show_dashboard(client: Client) -> None:
     link = client.dashboard_link
-    if link and link not in _dashboards_shown:
-        _dashboards_shown.add(link)
+    if link and client not in _shown:
+        _shown.add(client)
         console.print(f"Watch it work: {link}")
 
 
