@@ -451,8 +451,9 @@ def test_scores_are_those_of_the_segmentations(cluster_client: Client, tissue_za
     assert np.all(np.diff([row["voi_merge"] for row in result.scores]) >= -1e-12)
 
 
-def test_scores_of_a_region(cluster_client: Client, tissue_zarr: Path, made: Path, tmp_path: Path) -> None:
-    """The truth may cover no more than the region."""
+@pytest.mark.parametrize("named", [False, True])
+def test_scores_of_a_region(cluster_client: Client, made: Path, tmp_path: Path, named: bool) -> None:
+    """The truth may cover no more than a region, whether that is named or not."""
     region = (slice(8, 40), slice(0, 72), slice(30, 88))
     offset = tuple(o + d for o, d in zip(OFFSET, world(8, 0, 30), strict=True))
     truth = tissue().labels.values[region]
@@ -463,8 +464,7 @@ def test_scores_of_a_region(cluster_client: Client, tissue_zarr: Path, made: Pat
         gt_dataset="labels",
         thresholds_minmax=(0.3, 0.3),
         run_type="region",
-        roi_offset=offset,
-        roi_shape=world(*truth.shape),
+        **({"roi_offset": offset, "roi_shape": world(*truth.shape)} if named else {}),
     )
     tree = MergeTree.from_parquet(str(made / "rag/merges_hist_quant_75.parquet"))
     expected = rand_voi(truth, ld.relabel(values(made / "volumes/fragments")[region], tree.cut(0.3)))

@@ -19,7 +19,7 @@ from lsd_dask.runs import Block, BlockGrid, Ledger
 
 from .config import workflow
 from .find_segments import open_merge_tree, rag_directory_of
-from .inputs import block_shape_for, check_labels, identity_of, matching_part, naming, open_labels
+from .inputs import block_shape_for, check_labels, identity_of, naming, open_labels, shared_part
 from .models import EvaluateVolumesConfig
 from .running import (
     StepResult,
@@ -57,14 +57,14 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     """Score the segmentations of a range of thresholds against a ground truth.
 
     One pass over the volumes counts how fragments and true objects overlap; every threshold is then scored on
-    that table alone. Voxels whose true label is 0 are not evaluated. The scores are written as a Parquet file
-    into the folder ``rag/scores`` of the fragments' container.
+    that table alone. What is evaluated is where both have voxels, except where the true label is 0. The
+    scores are written as a Parquet file into the folder ``rag/scores`` of the fragments' container.
     """
     started = time.perf_counter()
     container, dataset = config.fragments_file, config.fragments_dataset
     fragments = open_labels(config.fragments_path, config)
+    truth, fragments = shared_part(open_stored(config.gt_path), fragments, config.fragments_path)
     grid = fragments.stored.grid.crop(fragments.part)
-    truth = matching_part(open_stored(config.gt_path), grid, config.fragments_path)
     check_labels(truth.stored)
     tree = open_merge_tree(config, config)
     block_shape = block_shape_for(grid, None, config.fragments_path)

@@ -40,10 +40,77 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     writes the result; the first one's fragments stay beside it under a name that ends in ``_unrefined``.
     """
     started = time.perf_counter()
+    plan = plan_fragments(config)
+    grid, shape = plan.grid, plan.block_shape
+    with cluster(config) as client:
+        out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
+        summary = run("extract fragments", plan.task(out), BlockGrid(grid.shape, shape), plan.ledger, client)
+        if plan.refinement is not None:
+            _refine(config, client, plan, out)
+    return report(
+        StepResult(
+            "extract_fragments",
+            {"fragments": config.fragments_path},
+            time.perf_counter() - started,
+            summary.blocks,
+            summary.skipped,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class FragmentsPlan:
+    """What is to be done, checked.
+
+    Attributes
+    ----------
+    affinities, mask
+        Readers of what is processed, and of a mask of any resolution.
+    rules
+        What decides the watershed.
+    refinement
+        Decisions about whole fragments, if any: the options of `lsd_dask.fragments.refine`.
+    block_shape
+        In voxels.
+    path, ledger
+        Of the fragments that the watershed makes.
+    """
+
+    affinities: StoredReader
+    mask: StoredReader | None
+    rules: Rules
+    refinement: dict[str, Any] | None
+    block_shape: tuple[int, ...]
+    path: str
+    ledger: Ledger
+
+    @property
+    def grid(self) -> Grid:
+        """Of the fragments."""
+        return self.affinities.stored.grid.crop(self.affinities.part)
+
+    def task(self, out: StoredVolume) -> "_ExtractBlock":
+        """What is done for each block."""
+        stored = self.affinities.stored
+        # Around a region, what lies beside it is read as well.
+        whole = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
+        mask = MaskReader(self.mask, self.mask.stored.grid, stored.grid) if self.mask else None
+        return _ExtractBlock(whole, mask, out, self.affinities.origin, self.rules)
+
+
+def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
+    """Open what `extract_fragments` reads, and check everything, before any work.
+
+    Raises
+    ------
+    FileNotFoundError, FileExistsError, TypeError, ValueError
+        If something does not fit; the message names the file.
+    """
     affinities = open_affinities(config.affs_path, config)
-    grid = affinities.stored.grid.crop(affinities.part)
+    stored = affinities.stored
+    grid = stored.grid.crop(affinities.part)
     with naming(config.affs_path):
-        ids.check_extent(affinities.stored.grid.shape)
+        ids.check_extent(stored.grid.shape)
     rules = make_rules(
         grid.voxel_size,
         method=config.method,
@@ -55,51 +122,37 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
         context=to_voxels("context", config.context, grid),
         replace_sections=config.replace_sections,
     )
-    options: dict[str, Any] = {
+    refinement: dict[str, Any] = {
         "filter_fragments": config.filter_fragments,
         "epsilon_agglomerate": config.epsilon_agglomerate,
         "remove_debris": config.remove_debris,
     }
-    check_refinement(**options)
+    check_refinement(**refinement)
+    refined = any(refinement.values())
     mask = _open_mask(config, grid)
     block_shape = block_shape_for(grid, config.block_size, config.affs_path)
-    refined = any(options.values())
     dataset = config.fragments_dataset + (UNREFINED if refined else "")
-    ledger = ledger_for(
-        config.fragments_file,
-        "extract_fragments",
-        dataset,
-        {
-            "affinities": identity_of(affinities),
-            "mask": identity_of(mask) if mask else None,
-            "rules": asdict(rules),
-            "blocks": block_shape,
-        },
-    )
+    identity = {
+        "affinities": identity_of(affinities),
+        "mask": identity_of(mask) if mask else None,
+        "rules": asdict(rules),
+        "blocks": block_shape,
+    }
     for output in {dataset, config.fragments_dataset}:
         check_output(
             ledger_for(config.fragments_file, "extract_fragments", output, {}),
             array_path(config.fragments_file, output),
-            affinities.stored.path,
+            stored.path,
             *([mask.stored.path] if mask else []),
         )
-    with cluster(config) as client:
-        path = array_path(config.fragments_file, dataset)
-        out = prepare_volume(ledger, config, path, grid, "uint64", block_shape, "fragments")
-        whole = StoredReader(affinities.stored, tuple(slice(0, n) for n in affinities.stored.grid.shape))
-        upsampled = MaskReader(mask, mask.stored.grid, whole.stored.grid) if mask else None
-        task = _ExtractBlock(whole, upsampled, out, affinities.origin, rules)
-        summary = run("extract fragments", task, BlockGrid(grid.shape, block_shape), ledger, client)
-        if refined:
-            _refine(config, client, out, affinities, options, ledger, block_shape)
-    return report(
-        StepResult(
-            "extract_fragments",
-            {"fragments": config.fragments_path},
-            time.perf_counter() - started,
-            summary.blocks,
-            summary.skipped,
-        )
+    return FragmentsPlan(
+        affinities,
+        mask,
+        rules,
+        refinement if refined else None,
+        block_shape,
+        array_path(config.fragments_file, dataset),
+        ledger_for(config.fragments_file, "extract_fragments", dataset, identity),
     )
 
 
@@ -140,25 +193,18 @@ def _open_mask(config: ExtractFragmentsConfig, grid: Grid) -> StoredReader | Non
     return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
 
 
-def _refine(
-    config: ExtractFragmentsConfig,
-    client: Client,
-    base: StoredVolume,
-    affinities: StoredReader,
-    options: dict[str, Any],
-    base_ledger: Ledger,
-    block_shape: tuple[int, ...],
-) -> None:
+def _refine(config: ExtractFragmentsConfig, client: Client, plan: FragmentsPlan, base: StoredVolume) -> None:
     """Decide about whole fragments on the graph of all of them, and write what remains."""
+    assert plan.refinement is not None
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
-    base_run = base_ledger.recorded_run()
+    base_run = plan.ledger.recorded_run()
     ndim = base.grid.ndim
     graph, _ = count_graph(
         client,
         config,
         config.fragments_file,
         config.fragments_dataset + UNREFINED,
-        affinities,
+        plan.affinities,
         fragments,
         check_neighborhood(None, ndim, ndim),
         base_run,
@@ -167,15 +213,15 @@ def _refine(
         config.fragments_file,
         "extract_fragments",
         config.fragments_dataset,
-        {"unrefined": base_run, **options, "blocks": block_shape},
+        {"unrefined": base_run, **plan.refinement, "blocks": plan.block_shape},
     )
     out = prepare_volume(
-        ledger, config, config.fragments_path, base.grid, "uint64", block_shape, "refined fragments"
+        ledger, config, config.fragments_path, base.grid, "uint64", plan.block_shape, "refined fragments"
     )
     table = files.join(ledger.directory, "refined.parquet")
-    refine(graph, **options).to_parquet(table)
+    refine(graph, **plan.refinement).to_parquet(table)
     task = RelabelBlock(fragments, out, RelabelRegion(table))
-    run("refine fragments", task, BlockGrid(base.grid.shape, block_shape), ledger, client)
+    run("refine fragments", task, BlockGrid(base.grid.shape, plan.block_shape), ledger, client)
 
 
 @dataclass(frozen=True)

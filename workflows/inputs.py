@@ -101,6 +101,44 @@ def region_of(grid: Grid, options: RegionOptions, path: str) -> Region:
         raise ValueError(f"{path}: roi_offset and roi_shape: {error}") from None
 
 
+def shared_part(stored: StoredVolume, reader: StoredReader, like: str) -> tuple[StoredReader, StoredReader]:
+    """The parts of two volumes that lie in the same place: where both have voxels.
+
+    Parameters
+    ----------
+    stored
+        The one volume.
+    reader
+        A part of the other.
+    like
+        Path of the other, for messages.
+
+    Returns
+    -------
+    tuple
+        Readers of the one and of the other, of one shape.
+
+    Raises
+    ------
+    ValueError
+        If voxel sizes or axes differ, if the voxels of one lie between those of the other, or if there is no
+        such place.
+    """
+    grid = reader.stored.grid.crop(reader.part)
+    _check_same_voxels(stored, grid, like)
+    begin = [max(a, b) for a, b in zip(stored.grid.offset, grid.offset, strict=True)]
+    end = [min(a, b) for a, b in zip(stored.grid.end, grid.end, strict=True)]
+    if any(e <= b for b, e in zip(begin, end, strict=True)):
+        raise ValueError(
+            f"{stored.path} fills {stored.grid.box}, which has nothing in common with {like}: {grid.box}."
+        )
+    with naming(stored.path, like):
+        region = grid.region(begin, [e - b for b, e in zip(begin, end, strict=True)])
+    part = tuple(slice(p.start + s.start, p.start + s.stop) for p, s in zip(reader.part, region, strict=True))
+    shared = StoredReader(reader.stored, part)
+    return matching_part(stored, grid.crop(region), like), shared
+
+
 def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
     """The part of a stored volume that lies where another one does.
 
@@ -109,13 +147,7 @@ def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
     ValueError
         If voxel sizes differ, or the other one does not lie within this one and on its voxels.
     """
-    if stored.grid.dims != grid.dims:
-        raise ValueError(f"{stored.path} has the axes {stored.grid.dims}, but {like} has {grid.dims}.")
-    if any(abs(a - b) > 1e-6 * b for a, b in zip(stored.grid.voxel_size, grid.voxel_size, strict=True)):
-        raise ValueError(
-            f"{stored.path} has voxels of {stored.grid.voxel_size} {stored.grid.units}, but {like} of "
-            f"{grid.voxel_size} {grid.units}: expected the same."
-        )
+    _check_same_voxels(stored, grid, like)
     size = [e - o for e, o in zip(grid.end, grid.offset, strict=True)]
     try:
         return StoredReader(stored, stored.grid.region(grid.offset, size))
@@ -124,6 +156,16 @@ def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
             f"{stored.path} does not cover {like}: {error}. With roi_offset and roi_shape, a part can be "
             "processed alone."
         ) from None
+
+
+def _check_same_voxels(stored: StoredVolume, grid: Grid, like: str) -> None:
+    if stored.grid.dims != grid.dims:
+        raise ValueError(f"{stored.path} has the axes {stored.grid.dims}, but {like} has {grid.dims}.")
+    if any(abs(a - b) > 1e-6 * b for a, b in zip(stored.grid.voxel_size, grid.voxel_size, strict=True)):
+        raise ValueError(
+            f"{stored.path} has voxels of {stored.grid.voxel_size} {stored.grid.units}, but {like} of "
+            f"{grid.voxel_size} {grid.units}: expected the same."
+        )
 
 
 def check_affinities(reader: StoredReader) -> None:

@@ -10,7 +10,7 @@ from lsd_dask.formats import open_stored
 from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmentation, find_segments
 from .config import workflow
 from .fields import array_path
-from .inputs import check_labels, check_offsets, matching_part, open_affinities
+from .inputs import check_labels, check_offsets, open_affinities, shared_part
 from .models import (
     AgglomerateConfig,
     EvaluateVolumesConfig,
@@ -98,8 +98,8 @@ def _check_inputs(config: SegmentConfig) -> None:
     affinities = open_affinities(config.affs_path, config)
     check_offsets(affinities.stored, config.neighborhood)
     if config.gt_path is not None:
-        grid = affinities.stored.grid.crop(affinities.part)
-        check_labels(matching_part(open_stored(config.gt_path), grid, config.affs_path).stored)
+        truth, _ = shared_part(open_stored(config.gt_path), affinities, config.affs_path)
+        check_labels(truth.stored)
     if config.fixed_threshold is not None:
         name = _name_at(config, config.fixed_threshold)
         ledger = ledger_for(config.out_file, "extract_segmentation", name, {})
