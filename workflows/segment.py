@@ -9,8 +9,9 @@ from lsd_dask.formats import open_stored
 
 from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmentation, find_segments
 from .config import workflow
+from .extract_fragments import plan_fragments
 from .fields import array_path
-from .inputs import check_labels, check_offsets, open_affinities, shared_part
+from .inputs import check_labels, check_offsets, shared_part
 from .models import (
     AgglomerateConfig,
     EvaluateVolumesConfig,
@@ -52,8 +53,8 @@ def segment(config: SegmentConfig) -> Segmentation:
     with the merge tree and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
     """
     started = time.perf_counter()
-    _check_inputs(config)
     made = {"fragments_file": config.out_file, "fragments_dataset": config.fragments_dataset}
+    _check(config, config.part(ExtractFragmentsConfig, **made))
     edges = {"edges_collection": f"edges_{config.merge_function}"}
     scores: Sequence[Mapping[str, Any]] = ()
     threshold = config.fixed_threshold
@@ -93,9 +94,9 @@ def _name_at(config: SegmentConfig, threshold: float) -> str:
     return f"{config.segmentation_dataset}_{100 * threshold:.9g}"
 
 
-def _check_inputs(config: SegmentConfig) -> None:
+def _check(config: SegmentConfig, first: ExtractFragmentsConfig) -> None:
     """Find now what the later steps would only find when the first ones have worked for hours."""
-    affinities = open_affinities(config.affs_path, config)
+    affinities = plan_fragments(first).affinities
     check_offsets(affinities.stored, config.neighborhood)
     if config.gt_path is not None:
         truth, _ = shared_part(open_stored(config.gt_path), affinities, config.affs_path)
