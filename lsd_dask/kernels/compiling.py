@@ -1,6 +1,7 @@
 """How kernels are compiled: lazily, without the GIL, cached on disk, safely when many workers start."""
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,15 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     for different types at the same time can leave an index entry that names the other one's machine code, so
     the first call for a combination of types holds a lock shared by all processes of the user.
 
+    The machine code holds that of device functions and constants of other modules, but numba looks only at
+    the kernel's own file to tell whether it is out of date; here, all files of the package count.
+
     Never `parallel=True`: numba's default threading layer aborts when it is entered from several threads, and
     dask workers are such threads.
     """
     compiled = numba.njit(nogil=True, cache=True)(function)
+    cache_file = compiled._cache._cache_file
+    cache_file._source_stamp = (cache_file._source_stamp, _digest_of_sources())
     ready: set[tuple[Any, ...]] = set()
 
     @functools.wraps(function)
@@ -39,6 +45,15 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
         return compiled(*args)
 
     return cast(F, call)
+
+
+@functools.cache
+def _digest_of_sources() -> str:
+    """Digest of the modules of this package."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _type_of(argument: Any) -> Any:

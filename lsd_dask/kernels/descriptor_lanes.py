@@ -69,22 +69,6 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @_intrinsic
-def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Have the cache line of ``array[index]`` fetched, to be written soon; `array` is flat."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _address(context, builder, signature.args[0], *arguments)
-        generic = builder.bitcast(pointer, _BYTES)
-        function_type = ir.FunctionType(ir.VoidType(), [_BYTES, _INDEX, _INDEX, _INDEX])
-        function = get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        for_writing, keep, data = (ir.Constant(_INDEX, i) for i in (1, 3, 1))
-        builder.call(function, [generic, for_writing, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
-@_intrinsic
 def load_difference(typing_context: Any, array: Any, index: Any, other: Any) -> Any:
     """Eight float64 from ``array[index]`` on less those from ``array[other]`` on, rounded to float32."""
 

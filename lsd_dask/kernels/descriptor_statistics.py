@@ -72,7 +72,8 @@ def finish_cell(
     Where nothing of the label is in reach (which takes sub-sampling), the mean position counts as the
     volume's first sample and the size as 1, as in the reference implementation.
     """
-    _place_unreached(moments, target.scaling, (z, y, x))
+    if target.lattice.step > 1:
+        _place_unreached(moments, target.scaling, (z, y, x))
     _moments_to_descriptors(moments, target.scaling)
     channels = target.channels
     for c in range(channels.size):
