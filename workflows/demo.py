@@ -6,6 +6,8 @@ data.
 """
 
 import argparse
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -44,13 +46,13 @@ def main() -> None:
     _print_scores(result.scores)
     console.print(f"\nRaw, fragments, segmentation and truth side by side: [bold]{picture}[/bold]")
     console.print(f"Scores over thresholds: {curve}")
-    print(_HOW_TO.format(threshold=f"{result.threshold:g}"), file=sys.stderr)
+    print(_HOW_TO.format(command=_command(), threshold=f"{result.threshold:g}"), file=sys.stderr)
 
 
 _HOW_TO = """
 The same with your own affinities (zarr or HDF5; channels first, to the lower neighbour along z, y, x):
 
-  lsd-dask segment --affs-file YOURS.zarr --affs-dataset volumes/affs \\
+  {command} segment --affs-file YOURS.zarr --affs-dataset volumes/affs \\
     --out-file out.zarr --threshold {threshold}
 
 or in Python:
@@ -58,8 +60,17 @@ or in Python:
   from lsd_dask import workflows
   workflows.segment(affs_file="YOURS.zarr", out_file="out.zarr", threshold={threshold})
 
-With --gt-file and --gt-dataset the best threshold is chosen for you; lsd-dask segment --help tells the rest.
+With --gt-file and --gt-dataset the best threshold is chosen for you; {command} segment --help
+tells the rest.
 """
+
+
+def _command() -> str:
+    """The command line program, by its path where that is needed: in an environment that is not active."""
+    installed = Path(sys.executable).parent / "lsd-dask"
+    if shutil.which("lsd-dask") or not installed.is_file():
+        return "lsd-dask"
+    return os.path.relpath(installed)
 
 
 def make_volume(container: Path, size: int) -> None:

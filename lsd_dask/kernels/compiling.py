@@ -29,7 +29,7 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     Never `parallel=True`: numba's default threading layer aborts when it is entered from several threads, and
     dask workers are such threads.
     """
-    compiled = numba.njit(nogil=True, cache=True)(function)
+    compiled: Any = numba.njit(nogil=True, cache=True)(function)
     cache_file = compiled._cache._cache_file
     cache_file._source_stamp = (cache_file._source_stamp, _digest_of_sources())
     ready: set[tuple[Any, ...]] = set()
