@@ -1,4 +1,7 @@
-"""The command line: one sub-command a workflow step, its options those of the step's configuration."""
+"""The command line: one sub-command a workflow step, its options those of the step's configuration.
+
+Beside the steps, there is what looks at their runs: `status` and `run-block`.
+"""
 
 import argparse
 import importlib
@@ -59,12 +62,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _top_parser().parse_args(given[:1] or ["--help"])
     command, *rest = given
     step = command.replace("-", "_")
+    if step == "status":
+        return _status(rest)
+    block = None
+    if step == "run_block":
+        step, block, rest = _block_of(rest, models)
     if step not in models:
-        _top_parser().error(f"there is no command {command!r}{_suggestion(step, models, '')}")
-    return _run(models[step], rest)
+        known = [*models, "run_block", "status"]
+        _top_parser().error(f"there is no command {command!r}{_suggestion(step, known, '')}")
+    return _run(models[step], rest, block)
 
 
-def _run(model: type[Config], arguments: Sequence[str]) -> int:
+def _status(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("lsd-dask status", description=_TOOLS["status"])
+    parser.add_argument("container", metavar="CONTAINER", help="what steps write to, such as out.zarr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    try:
+        importlib.import_module("lsd_dask.workflows.status").print_status(options.container)
+    except (*_INPUT_ERRORS, OSError) as error:
+        if options.debug:
+            raise
+        return _report(error, "status")
+    return 0
+
+
+def _block_of(arguments: Sequence[str], models: Collection[str]) -> tuple[str, str, list[str]]:
+    """Step and block of ``run-block``, and the arguments that are the step's own."""
+    parser = argparse.ArgumentParser(
+        "lsd-dask run-block",
+        usage="lsd-dask run-block STEP BLOCK [CONFIG] [--KEY VALUE ...]",
+        description=f"{_TOOLS['run_block']} It is computed, written and recorded as in a run of the step.",
+    )
+    parser.add_argument("step", metavar="STEP", help="the command whose block it is, e.g. extract-fragments")
+    parser.add_argument("block", metavar="BLOCK", help="its place in the grid of blocks, e.g. 0_12_3")
+    options = parser.parse_args(
+        arguments[:2] if not arguments[:1] or arguments[0] != "--help" else ["--help"]
+    )
+    step = options.step.replace("-", "_")
+    if step not in models:
+        parser.error(f"there is no command {options.step!r}{_suggestion(step, models, '')}")
+    return step, options.block, list(arguments[2:])
+
+
+def _run(model: type[Config], arguments: Sequence[str], block: str | None) -> int:
+    """Run a step, or one block of it."""
     parser = _step_parser(model)
     options = _parse(parser, model, arguments)
     if options.pop("example"):
@@ -74,7 +116,11 @@ def _run(model: type[Config], arguments: Sequence[str]) -> int:
     try:
         values = {key: _value(model, key, text) for key, text in options.items()}
         # The workflows import dask and numba, which --help and wrong options need not wait for.
-        getattr(importlib.import_module("lsd_dask.workflows"), model.step)(config, **values)
+        workflows = importlib.import_module("lsd_dask.workflows")
+        if block is None:
+            getattr(workflows, model.step)(config, **values)
+        else:
+            workflows.run_block(model.step, block, config, **values)
     except (*_INPUT_ERRORS, OSError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
         if debug:
             raise
@@ -94,8 +140,16 @@ def _report(error: BaseException, step: str) -> int:
     return WRONG_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
 
 
+#: Commands that are no steps.
+_TOOLS = {
+    "status": "Show what is done, failed and missing of every step in a container.",
+    "run_block": "Run one block of a step in this process, for debugging.",
+}
+
+
 def _top_parser() -> argparse.ArgumentParser:
     names = {_hyphens(model.step): model.summary for model in STEPS}
+    names |= {_hyphens(name): summary for name, summary in _TOOLS.items()}
     width = max(map(len, names))
     commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in names.items())
     parser = argparse.ArgumentParser(
@@ -114,7 +168,7 @@ _TOP_EPILOG = """\
 commands:
 {commands}
 
-Each command takes a configuration (a JSON or YAML file) and options that override its keys; or options alone.
+Each step takes a configuration (a JSON or YAML file) and options that override its keys; or options alone.
 
 to begin:
   lsd-dask segment --example > segment.yaml    write a configuration that explains every key

@@ -5,7 +5,8 @@ import json
 import os
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,58 @@ def write_bytes(path: str, content: bytes) -> None:
     """
     fs, inner = fsspec.core.url_to_fs(path)
     fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
-    if "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+    if not _is_local(fs):
         fs.pipe_file(inner, content)
         return
-    beside = Path(f"{inner}.{uuid.uuid4().hex}.partial")
+    with _written_beside(inner, content) as beside:
+        beside.replace(inner)
+
+
+def create_json(path: str, content: Any) -> bool:
+    """Write a JSON file unless there is one, whole or not at all; of several who try, one succeeds."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
+    try:
+        if _is_local(fs):
+            with _written_beside(inner, _json(content)) as beside:
+                os.link(beside, inner)
+        else:
+            fs.pipe_file(inner, _json(content), mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def check_writable(directory: str) -> None:
+    """Raise PermissionError, naming the directory, where it cannot be written to.
+
+    A directory that is not there is judged by the one it would be made in. What an object store allows shows
+    only when it is written to.
+    """
+    fs, inner = fsspec.core.url_to_fs(directory)
+    if not _is_local(fs):
+        return
+    there = Path(inner).absolute()
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{directory}: cannot be written to; {there} is read-only for this user")
+
+
+def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+@contextmanager
+def _written_beside(path: str, content: bytes) -> Iterator[Path]:
+    """A file with this content beside `path`; it is gone afterwards, unless it was moved."""
+    beside = Path(f"{path}.{uuid.uuid4().hex}.partial")
     try:
         with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(inner)
+        yield beside
     finally:
         beside.unlink(missing_ok=True)
 
@@ -104,7 +147,11 @@ def read_json(path: str) -> Any:
 
 def write_json(path: str, content: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path, _json(content))
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_arrays(path: str) -> dict[str, np.ndarray]:

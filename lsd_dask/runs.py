@@ -1,29 +1,26 @@
-"""The resumable run of a function over the blocks of a volume. It knows nothing of neurons.
+"""The resumable run of a task over the blocks of a volume. It knows nothing of neurons.
 
-Each block is one task. Tasks are handed to the scheduler a few at a time, so that a million blocks do not
-wait there. When a block's data are written, its worker leaves a record beside them; a later run with the same
-fingerprint skips the block, and one with another computes it again. A block that fails is retried, then
-recorded and passed over; at the end the run raises, naming the blocks.
+Each block is one dask task. Tasks are handed to the scheduler a few at a time, so that a million blocks do
+not wait there. When a block's data are written, its worker leaves a record beside them; a later run with the
+same fingerprint skips the block, and one with another computes it again. A block that fails is retried, then
+recorded and passed over; one whose worker dies is tried again with nothing else at work, so that a block that
+kills its workers does not take others with it. At the end the run raises, naming the blocks.
 """
 
-import getpass
-import hashlib
-import importlib.metadata
 import itertools
-import json
-import socket
+import resource
+import sys
 import time
 import traceback
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from distributed import Client, Future, as_completed
+from distributed import Client, Future, KilledWorker, as_completed
 
 from . import files
-
-type Region = tuple[slice, ...]
+from .blocks import Block, BlockGrid
+from .ledgers import Ledger
 
 #: Tasks in the scheduler's hands for each thread of the cluster: enough to keep every thread busy.
 TASKS_A_THREAD = 3
@@ -31,179 +28,26 @@ TASKS_A_THREAD = 3
 #: How often a block is tried again after it failed.
 RETRIES = 2
 
-_HEADER = "run.json"
-_FAILURES = "failures.json"
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block of a volume.
-
-    Attributes
-    ----------
-    index
-        Place in the grid of blocks.
-    region
-        Its voxels.
-    """
-
-    index: tuple[int, ...]
-    region: Region
-
-    @property
-    def name(self) -> str:
-        """Name in the ledger.
-
-        Examples
-        --------
-        >>> Block((0, 12, 3), ()).name
-        '0_12_3'
-        """
-        return "_".join(map(str, self.index))
-
-
-@dataclass(frozen=True)
-class BlockGrid:
-    """The blocks that cover a volume, in order of their index.
-
-    Attributes
-    ----------
-    shape
-        Of the volume, in voxels.
-    block_shape
-        Of a block; those at the upper ends may be smaller.
-    """
-
-    shape: tuple[int, ...]
-    block_shape: tuple[int, ...]
-
-    def __len__(self) -> int:
-        count = 1
-        for n, b in zip(self.shape, self.block_shape, strict=True):
-            count *= -(-n // b)
-        return count
-
-    def __iter__(self) -> Iterator[Block]:
-        counts = [range(-(-n // b)) for n, b in zip(self.shape, self.block_shape, strict=True)]
-        for index in itertools.product(*counts):
-            region = tuple(
-                slice(i * b, min((i + 1) * b, n))
-                for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
-            )
-            yield Block(index, region)
+#: Failures whose messages the error of a run shows; all are in a file.
+SHOWN = 5
 
 
 class RunFailedError(RuntimeError):
     """Blocks of a run failed; the message names them."""
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """What is done of a step: a folder with the step's configuration and one record a finished block.
+class BlockTask[T](Protocol):
+    """What a run does for each block. Called on workers, so it must be picklable.
 
-    Attributes
-    ----------
-    directory
-        Path or URL of the folder.
-    identity
-        Everything that decides the step's result, as plain data.
+    Computing and writing are apart, so that nothing is written for a run that another one has replaced in the
+    meantime. Both may be called again for a block, so they must overwrite.
     """
 
-    directory: str
-    identity: Mapping[str, Any]
+    def compute(self, block: Block) -> T:
+        """The block's result."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the identity."""
-        return fingerprint_of(self.identity)
-
-    def recorded_run(self) -> str | None:
-        """Name of the run that is recorded, whatever its fingerprint.
-
-        Two runs never share one, be their parameters the same: what was made of the first one's result is not
-        made of the second one's.
-        """
-        name = self._header().get("run")
-        return None if name is None else str(name)
-
-    def recorded_identity(self) -> Mapping[str, Any]:
-        """Identity of the run that is recorded; empty where there is none."""
-        return dict(self._header().get("identity", {}))
-
-    def is_current(self) -> bool:
-        """Whether what is recorded is of a run with this fingerprint."""
-        return self._header().get("fingerprint") == self.fingerprint
-
-    def exists(self) -> bool:
-        """Whether anything is recorded, of whatever run."""
-        return bool(self._header())
-
-    def clear(self) -> None:
-        """Forget all records of blocks; what is recorded then is that a run was about to begin.
-
-        The run's output is prepared before `begin`, so that one that was killed in between is not taken for
-        one that can be resumed.
-        """
-        files.write_json(files.join(self.directory, _HEADER), {"identity": self.identity})
-        for name in files.names(self.directory):
-            if name != _HEADER:
-                files.remove(files.join(self.directory, name))
-
-    def begin(self) -> None:
-        """Note what the coming run is."""
-        header = {
-            "fingerprint": self.fingerprint,
-            "run": uuid.uuid4().hex,
-            "identity": self.identity,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "by": f"{getpass.getuser()}@{socket.gethostname()}",
-            "versions": {
-                name: importlib.metadata.version(name) for name in ("numpy", "numba", "dask", "zarr")
-            },
-        }
-        files.write_json(files.join(self.directory, _HEADER), header)
-
-    def done(self) -> set[str]:
-        """Names of the blocks that are recorded as done."""
-        return {name.removesuffix(".json") for name in files.names(self._blocks()) if name.endswith(".json")}
-
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Note that the step as a whole is done."""
-        files.write_json(files.join(self.directory, "finished.json"), dict(facts))
-
-    def finished(self) -> dict[str, Any] | None:
-        """What `finish` noted, None where the step is not done."""
-        path = files.join(self.directory, "finished.json")
-        return dict(files.read_json(path)) if self.is_current() and files.exists(path) else None
-
-    def changes(self) -> list[str]:
-        """Top-level entries of the identity that differ from those of the run that is recorded."""
-        before = self.recorded_identity()
-        now = json.loads(json.dumps(self.identity, default=str))
-        return sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-
-    def record(self, block: Block, facts: Mapping[str, Any]) -> None:
-        """Note that a block is done. To be called after its data are written."""
-        files.write_json(files.join(self._blocks(), f"{block.name}.json"), dict(facts))
-
-    def _header(self) -> dict[str, Any]:
-        path = files.join(self.directory, _HEADER)
-        return dict(files.read_json(path)) if files.exists(path) else {}
-
-    def _blocks(self) -> str:
-        return files.join(self.directory, "blocks")
-
-
-def fingerprint_of(identity: Any) -> str:
-    """Digest of plain data.
-
-    Examples
-    --------
-    >>> fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
-    True
-    """
-    text = json.dumps(identity, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    def write(self, block: Block, result: T) -> Mapping[str, Any]:
+        """Write the result; facts for the block's record."""
 
 
 @dataclass
@@ -232,22 +76,21 @@ class RunSummary:
 
 def run_blocks(
     step: str,
-    function: Callable[[Block], Mapping[str, Any] | None],
+    task: BlockTask[Any],
     grid: BlockGrid,
     ledger: Ledger,
     client: Client,
     *,
     progress: Callable[[RunSummary], None] | None = None,
 ) -> RunSummary:
-    """Run a function on every block that is not done yet.
+    """Run a task on every block that is not done yet.
 
     Parameters
     ----------
     step
-        Name of the step, for tasks and messages.
-    function
-        Computes a block and writes its data; returns facts for its record. Called on workers, so it must be
-        picklable; it may be called again for a block, so it must overwrite.
+        Name of the step, for dask's tasks and for messages.
+    task
+        Computes a block and writes its data.
     grid
         The blocks.
     ledger
@@ -267,13 +110,78 @@ def run_blocks(
         If blocks failed. All others are done by then, and recorded.
     """
     started = time.perf_counter()
-    files.remove(files.join(ledger.directory, _FAILURES))
+    files.remove(ledger.failures_path)
     done = ledger.done()
     summary = RunSummary(step, len(grid), skipped=len(done))
-    waiting = (block for block in grid if block.name not in done)
     report = progress or (lambda _: None)
     report(summary)
-    task = _Recorded(function, ledger)
+    recorded = RecordedTask(task, ledger, ledger.recorded_run())
+    failed: list[Block] = []
+    killers: list[Block] = []
+
+    def count(block: Block, error: str | None) -> None:
+        if error is None:
+            summary.computed += 1
+        else:
+            summary.failures[block.name] = error
+            failed.append(block)
+        report(summary)
+
+    waiting = (block for block in grid if block.name not in done)
+    for block, future in _run_some(step, recorded, waiting, ledger, client):
+        if isinstance(error := _error_of(future), KilledWorker):
+            killers.append(block)
+        else:
+            count(block, _explain(error))
+    for suspect in killers:
+        for block, future in _run_some(step, recorded, [suspect], ledger, client):
+            count(block, _explain(_error_of(future)))
+    summary.seconds = time.perf_counter() - started
+    if failed:
+        _raise_failures(summary, failed, ledger)
+    return summary
+
+
+@dataclass(frozen=True)
+class RecordedTask:
+    """Computes a block, writes it, and only then records it; nothing of a run that was replaced.
+
+    Attributes
+    ----------
+    task
+        What is done.
+    ledger
+        Where it is recorded.
+    run
+        Name of the run that this belongs to.
+    """
+
+    task: BlockTask[Any]
+    ledger: Ledger
+    run: str | None
+
+    def __call__(self, block: Block) -> dict[str, Any]:
+        """Facts about the block, as they are recorded."""
+        self.ledger.check_run(self.run)
+        started = time.time()
+        result = self.task.compute(block)
+        self.ledger.check_run(self.run)
+        facts = {
+            **self.task.write(block, result),
+            "started": round(started, 3),
+            "seconds": round(time.time() - started, 4),
+            "peak_memory": _peak_memory(),
+        }
+        self.ledger.check_run(self.run)
+        self.ledger.record(block, facts)
+        return facts
+
+
+def _run_some(
+    step: str, task: RecordedTask, blocks: Iterable[Block], ledger: Ledger, client: Client
+) -> Iterable[tuple[Block, Future]]:
+    """Blocks with their futures as they end; only a few are in the scheduler's hands at any time."""
+    waiting = iter(blocks)
     running: dict[str, Block] = {}
 
     def submit(count: int) -> list[Future]:
@@ -285,54 +193,61 @@ def run_blocks(
             running[key] = block
         return futures
 
-    threads = sum(client.nthreads().values())
-    completed = as_completed(submit(max(1, threads) * TASKS_A_THREAD))
+    completed = as_completed(submit(_capacity(client)))
     for future in completed:
-        block = running.pop(future.key)
-        if future.status == "finished":
-            summary.computed += 1
-        else:
-            summary.failures[block.name] = _explain(future)
-        report(summary)
+        yield running.pop(future.key), future
         # Workers may have come since the run began, so ask anew how many tasks they can take.
-        room = max(1, sum(client.nthreads().values())) * TASKS_A_THREAD - len(running)
-        for upcoming in submit(max(0, room)):
+        for upcoming in submit(max(0, _capacity(client) - len(running))):
             completed.add(upcoming)
-    summary.seconds = time.perf_counter() - started
-    if summary.failures:
-        _raise_failures(summary, grid, ledger)
-    return summary
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    function: Callable[[Block], Mapping[str, Any] | None]
-    ledger: Ledger
-
-    def __call__(self, block: Block) -> None:
-        started = time.perf_counter()
-        facts = dict(self.function(block) or {})
-        self.ledger.record(block, {**facts, "seconds": round(time.perf_counter() - started, 4)})
+def _capacity(client: Client) -> int:
+    return max(1, sum(client.nthreads().values())) * TASKS_A_THREAD
 
 
-def _explain(future: Future) -> str:
-    error = future.exception()
-    return "".join(traceback.format_exception_only(error)).strip() if error else str(future.status)
+def _peak_memory() -> int:
+    """Most memory, in bytes, that this process has ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _raise_failures(summary: RunSummary, grid: BlockGrid, ledger: Ledger) -> None:
-    path = files.join(ledger.directory, _FAILURES)
-    files.write_json(path, summary.failures)
-    regions = {block.name: block.region for block in grid if block.name in summary.failures}
+def _error_of(future: Future) -> BaseException | None:
+    if future.status == "finished":
+        return None
+    return future.exception() or RuntimeError(f"the task is {future.status}")
+
+
+def _explain(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    if isinstance(error, KilledWorker):
+        return (
+            f"its worker died each of {error.allowed_failures + 1} times, with nothing else at work. Was it "
+            "out of memory? Then smaller blocks, or more memory for workers, will do. The workers' logs tell "
+            "more."
+        )
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _raise_failures(summary: RunSummary, failed: list[Block], ledger: Ledger) -> None:
     shown = [
-        f"  block {name}, voxels [{', '.join(f'{s.start}:{s.stop}' for s in regions[name])}]: {message}"
-        for name, message in itertools.islice(summary.failures.items(), 5)
+        f"  block {block.name}, voxels {block.place}: {summary.failures[block.name]}"
+        for block in failed[:SHOWN]
     ]
-    more = len(summary.failures) - len(shown)
+    more = len(failed) - len(shown)
     raise RunFailedError(
-        f"{summary.step}: {len(summary.failures)} of {summary.blocks} blocks failed "
+        f"{summary.step}: {len(failed)} of {summary.blocks} blocks failed "
         f"({summary.skipped + summary.computed} are done and will be skipped when it is run again):\n"
         + "\n".join(shown)
         + (f"\n  ... and {more} more" if more else "")
-        + f"\nAll messages: {path}"
+        + f"\n{_write_failures(summary, ledger)}"
     )
+
+
+def _write_failures(summary: RunSummary, ledger: Ledger) -> str:
+    """Write all messages to a file, and say where; the disk may be what failed."""
+    try:
+        files.write_json(ledger.failures_path, summary.failures)
+    except OSError as error:
+        return f"The list of failures could not be written either: {error}"
+    return f"All messages: {ledger.failures_path}"

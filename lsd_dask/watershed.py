@@ -70,7 +70,7 @@ class Rules:
     """
 
     method: Method = "steepest_ascent"
-    height: Height = "distance"
+    height: Height = "both"
     smoothing: float = 0.85
     in_xy: bool = False
     min_seed_distance: int = 10

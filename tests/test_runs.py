@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask import files
+from lsd_dask.blocks import Block, BlockGrid
+from lsd_dask.ledgers import Ledger, fingerprint_of
 from lsd_dask.runs import (
     RETRIES,
-    Block,
-    BlockGrid,
-    Ledger,
     RunFailedError,
     RunSummary,
-    fingerprint_of,
     run_blocks,
 )
 
@@ -35,25 +34,27 @@ def begun(directory: Path, **identity: Any) -> Ledger:
     return ledger
 
 
-def touching(
-    directory: Path, failing: Mapping[str, int] | None = None
-) -> Callable[[Block], Mapping[str, Any]]:
-    """A function that notes each of its calls as a file, and fails the first n times for some blocks."""
-    directory.mkdir(parents=True, exist_ok=True)
-    times = dict(failing or {})
+@dataclass(frozen=True)
+class Touching:
+    """A task that notes each of its calls as a file, and fails the first n times for some blocks."""
 
-    def call(block: Block) -> Mapping[str, Any]:
-        before = len(list(directory.glob(f"{block.name}.*")))
-        (directory / f"{block.name}.{before}").touch()
-        if before < times.get(block.name, 0):
+    directory: Path
+    failing: Mapping[str, int] = field(default_factory=dict)
+
+    def compute(self, block: Block) -> int:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        before = len(list(self.directory.glob(f"{block.name}.*")))
+        (self.directory / f"{block.name}.{before}").touch()
+        if before < self.failing.get(block.name, 0):
             raise ValueError(f"values from 0 to {before + 3}")
-        return {"voxels": math.prod(s.stop - s.start for s in block.region)}
+        return math.prod(s.stop - s.start for s in block.region)
 
-    return call
+    def write(self, block: Block, result: int) -> Mapping[str, Any]:
+        return {"voxels": result}
 
 
 def calls(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+    return sorted(path.name for path in directory.glob("*"))
 
 
 @given(
@@ -81,7 +82,7 @@ def test_every_block_is_run_and_recorded(cluster_client: Client, tmp_path: Path)
     def show(summary: RunSummary) -> None:
         shown.append(summary.computed)
 
-    summary = run_blocks("test", touching(tmp_path / "calls"), GRID, ledger, cluster_client, progress=show)
+    summary = run_blocks("test", Touching(tmp_path / "calls"), GRID, ledger, cluster_client, progress=show)
     assert (summary.blocks, summary.skipped, summary.computed, summary.failures) == (6, 0, 6, {})
     assert calls(tmp_path / "calls") == sorted(f"{name}.0" for name in NAMES)
     assert ledger.done() == NAMES
@@ -93,20 +94,20 @@ def test_every_block_is_run_and_recorded(cluster_client: Client, tmp_path: Path)
 
 def test_what_is_done_is_not_done_again(cluster_client: Client, tmp_path: Path) -> None:
     ledger = begun(tmp_path)
-    run_blocks("test", touching(tmp_path / "first"), GRID, ledger, cluster_client)
-    again = run_blocks("test", touching(tmp_path / "second"), GRID, ledger, cluster_client)
+    run_blocks("test", Touching(tmp_path / "first"), GRID, ledger, cluster_client)
+    again = run_blocks("test", Touching(tmp_path / "second"), GRID, ledger, cluster_client)
     assert (again.skipped, again.computed) == (6, 0)
     assert calls(tmp_path / "second") == []
 
     files.remove(files.join(ledger.directory, "blocks", "1_0.json"))
-    third = run_blocks("test", touching(tmp_path / "third"), GRID, ledger, cluster_client)
+    third = run_blocks("test", Touching(tmp_path / "third"), GRID, ledger, cluster_client)
     assert (third.skipped, third.computed) == (5, 1)
     assert calls(tmp_path / "third") == ["1_0.0"]
 
 
 def test_a_block_that_fails_is_tried_again(cluster_client: Client, tmp_path: Path) -> None:
     summary = run_blocks(
-        "test", touching(tmp_path / "calls", {"0_1": RETRIES}), GRID, begun(tmp_path), cluster_client
+        "test", Touching(tmp_path / "calls", {"0_1": RETRIES}), GRID, begun(tmp_path), cluster_client
     )
     assert summary.computed == 6
     assert [name for name in calls(tmp_path / "calls") if name.startswith("0_1")] == [
@@ -118,7 +119,7 @@ def test_a_block_that_keeps_failing_is_named_and_the_others_are_done(
     cluster_client: Client, tmp_path: Path
 ) -> None:
     ledger = begun(tmp_path)
-    failing = touching(tmp_path / "calls", {"2_1": 99})
+    failing = Touching(tmp_path / "calls", {"2_1": 99})
     with pytest.raises(RunFailedError) as caught:
         run_blocks("find cells", failing, GRID, ledger, cluster_client)
     message = str(caught.value)
@@ -129,14 +130,14 @@ def test_a_block_that_keeps_failing_is_named_and_the_others_are_done(
     assert str(report) in message
     assert json.loads(report.read_text()).keys() == {"2_1"}
 
-    summary = run_blocks("find cells", touching(tmp_path / "again"), GRID, ledger, cluster_client)
+    summary = run_blocks("find cells", Touching(tmp_path / "again"), GRID, ledger, cluster_client)
     assert (summary.skipped, summary.computed) == (5, 1)
     assert calls(tmp_path / "again") == ["2_1.0"]
     assert not report.exists()
 
 
 def test_many_failures_are_summed_up(cluster_client: Client, tmp_path: Path) -> None:
-    failing = touching(tmp_path / "calls", dict.fromkeys(NAMES, 99))
+    failing = Touching(tmp_path / "calls", dict.fromkeys(NAMES, 99))
     with pytest.raises(RunFailedError, match="6 of 6 blocks failed") as caught:
         run_blocks("test", failing, GRID, begun(tmp_path), cluster_client)
     assert "... and 1 more" in str(caught.value)
@@ -151,13 +152,13 @@ def test_a_run_that_was_killed_goes_on(cluster_client: Client, tmp_path: Path) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_blocks("test", touching(tmp_path / "calls"), GRID, ledger, cluster_client, progress=stop)
+        run_blocks("test", Touching(tmp_path / "calls"), GRID, ledger, cluster_client, progress=stop)
     # What was already running may still end; it must not be half-counted.
     while any(cluster_client.processing().values()):
         time.sleep(0.01)
     done = len(ledger.done())
     assert done >= 2
-    again = run_blocks("test", touching(tmp_path / "calls"), GRID, ledger, cluster_client)
+    again = run_blocks("test", Touching(tmp_path / "calls"), GRID, ledger, cluster_client)
     assert (again.skipped, again.computed) == (done, 6 - done)
 
 
@@ -170,7 +171,7 @@ def test_few_tasks_wait_in_the_scheduler(cluster_client: Client, tmp_path: Path)
         most = max(most, len(cluster_client.futures))
 
     grid = BlockGrid((40,), (1,))
-    run_blocks("test", touching(tmp_path / "calls"), grid, begun(tmp_path), cluster_client, progress=watch)
+    run_blocks("test", Touching(tmp_path / "calls"), grid, begun(tmp_path), cluster_client, progress=watch)
     assert len(calls(tmp_path / "calls")) == 40
     assert most <= 3 * sum(cluster_client.nthreads().values()) + 1
 

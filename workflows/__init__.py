@@ -17,7 +17,9 @@ __all__ = [
     "extract_segmentation",
     "find_segments",
     "lsds",
+    "run_block",
     "segment",
+    "status",
 ]
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from .extract_segmentation import extract_segmentation
     from .find_segments import find_segments
     from .lsds import lsds
+    from .run_block import run_block
     from .segment import segment
+    from .status import status
 
 
 class _Steps(ModuleType):

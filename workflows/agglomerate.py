@@ -14,7 +14,7 @@ from .config import workflow
 from .counting import count_graph, rag_directory
 from .inputs import check_affinities, check_offsets, matching_part, open_labels
 from .models import AgglomerateConfig
-from .running import StepResult, cluster, ledger_for, prepare, report, run_that_wrote
+from .running import StepResult, cluster, hold, ledger_for, prepare, report, run_that_wrote
 
 
 @workflow(AgglomerateConfig)
@@ -52,17 +52,18 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     tree_path, edges_path = (
         files.join(directory, f"{table}_{config.merge_function}.parquet") for table in ("merges", "edges")
     )
-    if not prepare(ledger, config, what="merge tree", outputs=[tree_path, edges_path]):
-        tree = agglomerate_graph(graph, config.merge_function)
-        scores = tree.merge_scores(graph)
-        edges = {
-            "u": graph.edges.u,
-            "v": graph.edges.v,
-            "merge_score": pa.array(scores, mask=np.isnan(scores)),
-        }
-        write_table(edges_path, edges)
-        tree.to_parquet(tree_path)
-        ledger.begin()
+    with hold(ledger):
+        if not prepare(ledger, config, what="merge tree", outputs=[tree_path, edges_path]):
+            tree = agglomerate_graph(graph, config.merge_function)
+            scores = tree.merge_scores(graph)
+            edges = {
+                "u": graph.edges.u,
+                "v": graph.edges.v,
+                "merge_score": pa.array(scores, mask=np.isnan(scores)),
+            }
+            write_table(edges_path, edges)
+            tree.to_parquet(tree_path)
+            ledger.begin()
     return report(
         StepResult(
             "agglomerate",

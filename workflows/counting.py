@@ -1,23 +1,25 @@
 """Counting a region graph block by block: tables on disk, added up as a tree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import dask.bag as db
 import numpy as np
 from distributed import Client
 
 from lsd_dask import files
+from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.containers import normalise_path
+from lsd_dask.ledgers import Ledger
 from lsd_dask.overlap import Region, StoredReader
-from lsd_dask.region_graph import FAN_IN, CountRegion, RegionGraph, finish_graph
-from lsd_dask.runs import Block, BlockGrid, Ledger, RunSummary
+from lsd_dask.region_graph import CountRegion, RegionGraph, finish_graph
+from lsd_dask.runs import RunSummary
 from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 
 from .inputs import Offsets, block_shape_for, identity_of, naming
 from .options import RunOptions
-from .running import ledger_for, prepare, run
+from .running import hold, ledger_for, prepare, run
+from .tasks import add_up, remove_tables, write_table
 
 #: Dataset of fragments whose region graph lies in the folder ``rag`` itself.
 USUAL_FRAGMENTS = "volumes/fragments"
@@ -32,7 +34,7 @@ def rag_directory(container: str, dataset: str) -> str:
 
 
 def count_graph(
-    client: Client,
+    client: Client | None,
     options: RunOptions,
     container: str,
     dataset: str,
@@ -72,20 +74,20 @@ def count_graph(
     directory = rag_directory(container, dataset)
     blocks = BlockGrid(grid.shape, block_shape)
     written = [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
-    if not prepare(
-        ledger, options, what="region graph", outputs=written if ledger.finished() is not None else ()
-    ):
-        ledger.begin()
-    if ledger.finished() is not None:
-        return RegionGraph.from_parquet(directory), RunSummary(_STEP, len(blocks), skipped=len(blocks))
-    task = _CountBlock(affinities, fragments, CountRegion(offsets), ledger)
-    summary = run(_STEP, task, blocks, ledger, client)
-    bag = db.from_sequence([_table_path(ledger, block) for block in blocks], partition_size=FAN_IN)
-    total = bag.reduction(_join_files, GraphTables.joined, split_every=FAN_IN)
-    graph = finish_graph(client.compute(total).result(), grid, affinities.stored.dtype)
-    graph.to_parquet(directory)
-    ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
-    files.remove(files.join(ledger.directory, "tables"))
+    with hold(ledger):
+        outputs = written if ledger.finished() is not None else ()
+        if not prepare(ledger, options, what="region graph", outputs=outputs):
+            ledger.begin(blocks)
+        if ledger.finished() is not None:
+            return RegionGraph.from_parquet(directory), RunSummary(_STEP, len(blocks), skipped=len(blocks))
+        task = _CountBlock(affinities, fragments, CountRegion(offsets), ledger)
+        summary = run(_STEP, task, blocks, ledger, client)
+        assert client is not None
+        tables = add_up(client, ledger, blocks, _tables, GraphTables.joined)
+        graph = finish_graph(tables, grid, affinities.stored.dtype)
+        graph.to_parquet(directory)
+        ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
+        remove_tables(ledger)
     return graph, summary
 
 
@@ -96,12 +98,14 @@ class _CountBlock:
     count: CountRegion
     ledger: Ledger
 
-    def __call__(self, block: Block) -> Mapping[str, Any]:
+    def compute(self, block: Block) -> GraphTables:
         direct = _FirstChannels(self.affinities, len(self.count.neighborhood))
         with naming(self.affinities.stored.path, self.fragments.stored.path):
-            tables = self.count(block.region, direct, self.fragments)
-        files.write_arrays(_table_path(self.ledger, block), _arrays(tables))
-        return {"nodes": len(tables.nodes), "edges": len(tables.edges)}
+            return self.count(block.region, direct, self.fragments)
+
+    def write(self, block: Block, result: GraphTables) -> Mapping[str, Any]:
+        write_table(self.ledger, block, _arrays(result))
+        return {"nodes": len(result.nodes), "edges": len(result.edges)}
 
 
 @dataclass(frozen=True)
@@ -123,20 +127,12 @@ class _FirstChannels:
         return self.reader.read(region)[: self.channels]
 
 
-def _table_path(ledger: Ledger, block: Block) -> str:
-    return files.join(ledger.directory, "tables", f"{block.name}.npz")
-
-
 def _arrays(tables: GraphTables) -> dict[str, np.ndarray]:
     parts: dict[str, NodeTable | EdgeTable] = {"node": tables.nodes, "edge": tables.edges}
     return {f"{p}_{f.name}": getattr(table, f.name) for p, table in parts.items() for f in fields(table)}
 
 
-def _join_files(paths: Sequence[str]) -> GraphTables:
-    parts = []
-    for path in paths:
-        arrays = files.read_arrays(path)
-        nodes = NodeTable(*(arrays[f"node_{f.name}"] for f in fields(NodeTable)))
-        edges = EdgeTable(*(arrays[f"edge_{f.name}"] for f in fields(EdgeTable)))
-        parts.append(GraphTables(nodes, edges))
-    return GraphTables.joined(parts)
+def _tables(arrays: Mapping[str, np.ndarray]) -> GraphTables:
+    nodes = NodeTable(*(arrays[f"node_{f.name}"] for f in fields(NodeTable)))
+    edges = EdgeTable(*(arrays[f"edge_{f.name}"] for f in fields(EdgeTable)))
+    return GraphTables(nodes, edges)

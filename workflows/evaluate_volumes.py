@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import dask.bag as db
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lsd_dask import files
+from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.evaluation import ContingencyTable, merge_tables
 from lsd_dask.formats import open_stored
+from lsd_dask.ledgers import Ledger
 from lsd_dask.overlap import StoredReader
-from lsd_dask.region_graph import FAN_IN
-from lsd_dask.runs import Block, BlockGrid, Ledger
 
 from .config import workflow
 from .find_segments import open_merge_tree, rag_directory_of
@@ -25,12 +25,14 @@ from .running import (
     StepResult,
     cluster,
     console,
+    hold,
     ledger_for,
     prepare,
     report,
     run,
     run_that_wrote,
 )
+from .tasks import add_up, write_table
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,12 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     }
     ledger = ledger_for(container, "evaluate_volumes", dataset, identity)
     blocks = BlockGrid(grid.shape, block_shape)
-    with cluster(config) as client:
+    with hold(ledger), cluster(config) as client:
         if not prepare(ledger, config, what="overlaps"):
-            ledger.begin()
+            ledger.begin(blocks)
         summary = run("count overlaps", _OverlapBlock(truth, fragments, ledger), blocks, ledger, client)
-        bag = db.from_sequence([_table_path(ledger, block) for block in blocks], partition_size=FAN_IN)
-        total = bag.reduction(_join_files, _merge, split_every=FAN_IN)
-        table: ContingencyTable = client.compute(total).result()
+        assert client is not None
+        table = add_up(client, ledger, blocks, _table, merge_tables)
     rows = []
     for threshold in config.thresholds:
         lut = tree.cut(threshold)
@@ -121,26 +122,19 @@ class _OverlapBlock:
     fragments: StoredReader
     ledger: Ledger
 
-    def __call__(self, block: Block) -> Mapping[str, Any]:
+    def compute(self, block: Block) -> ContingencyTable:
         with naming(self.truth.stored.path, self.fragments.stored.path):
-            table = ContingencyTable.from_volumes(
+            return ContingencyTable.from_volumes(
                 self.truth.read(block.region), self.fragments.read(block.region)
             )
-        arrays = {f.name: getattr(table, f.name) for f in fields(table)}
-        files.write_arrays(_table_path(self.ledger, block), arrays)
-        return {"overlaps": len(table)}
+
+    def write(self, block: Block, result: ContingencyTable) -> Mapping[str, Any]:
+        write_table(self.ledger, block, {f.name: getattr(result, f.name) for f in fields(result)})
+        return {"overlaps": len(result)}
 
 
-def _table_path(ledger: Ledger, block: Block) -> str:
-    return files.join(ledger.directory, "tables", f"{block.name}.npz")
-
-
-def _join_files(paths: Sequence[str]) -> ContingencyTable:
-    return merge_tables([ContingencyTable(**files.read_arrays(path)) for path in paths])
-
-
-def _merge(tables: Any) -> ContingencyTable:
-    return merge_tables(list(tables))
+def _table(arrays: Mapping[str, np.ndarray]) -> ContingencyTable:
+    return ContingencyTable(**arrays)
 
 
 def _scores_path(config: EvaluateVolumesConfig) -> str:

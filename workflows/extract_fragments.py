@@ -1,7 +1,6 @@
 """Step 1: affinities -> fragments."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,13 +8,14 @@ import numpy as np
 from distributed import Client
 
 from lsd_dask import files, ids
+from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.formats import open_stored
 from lsd_dask.fragments import check_refinement, make_rules, refine
 from lsd_dask.grids import Grid
+from lsd_dask.ledgers import Ledger
 from lsd_dask.masks import MaskReader
 from lsd_dask.overlap import Reader, StoredReader
 from lsd_dask.region_graph import check_neighborhood
-from lsd_dask.runs import Block, BlockGrid, Ledger
 from lsd_dask.segmentation import RelabelRegion
 from lsd_dask.storage import StoredVolume
 from lsd_dask.watershed import Rules
@@ -25,7 +25,8 @@ from .counting import count_graph
 from .fields import array_path
 from .inputs import block_shape_for, identity_of, naming, open_affinities, to_voxels
 from .models import ExtractFragmentsConfig
-from .running import StepResult, check_output, cluster, ledger_for, prepare_volume, report, run
+from .running import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
+from .tasks import VolumeTask
 
 #: Added to the name of the fragments for those that decisions about whole fragments are made on.
 UNREFINED = "_unrefined"
@@ -43,8 +44,10 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     plan = plan_fragments(config)
     grid, shape = plan.grid, plan.block_shape
     with cluster(config) as client:
-        out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
-        summary = run("extract fragments", plan.task(out), BlockGrid(grid.shape, shape), plan.ledger, client)
+        with hold(plan.ledger):
+            out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
+            task = plan.task(out)
+            summary = run("extract fragments", task, BlockGrid(grid.shape, shape), plan.ledger, client)
         if plan.refinement is not None:
             _refine(config, client, plan, out)
     return report(
@@ -95,7 +98,7 @@ class FragmentsPlan:
         # Around a region, what lies beside it is read as well.
         whole = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
         mask = MaskReader(self.mask, self.mask.stored.grid, stored.grid) if self.mask else None
-        return _ExtractBlock(whole, mask, out, self.affinities.origin, self.rules)
+        return _ExtractBlock(out, whole, mask, self.affinities.origin, self.rules)
 
 
 def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
@@ -157,21 +160,16 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
 
 
 @dataclass(frozen=True)
-class _ExtractBlock:
+class _ExtractBlock(VolumeTask):
     affinities: StoredReader
     mask: Reader | None
-    out: StoredVolume
     corner: tuple[int, ...]
     rules: Rules
 
-    def __call__(self, block: Block) -> Mapping[str, Any]:
+    def compute(self, block: Block) -> np.ndarray:
         region = tuple(slice(s.start + c, s.stop + c) for s, c in zip(block.region, self.corner, strict=True))
         with naming(self.affinities.stored.path):
-            fragments = self.rules(region, self.affinities, self.mask)
-        # Arrays begin as zeros: what is all background is recorded, not written.
-        if fragments.any():
-            self.out.write(block.region, fragments)
-        return {"foreground": int(np.count_nonzero(fragments))}
+            return self.rules(region, self.affinities, self.mask)
 
 
 def _open_mask(config: ExtractFragmentsConfig, grid: Grid) -> StoredReader | None:
@@ -193,7 +191,9 @@ def _open_mask(config: ExtractFragmentsConfig, grid: Grid) -> StoredReader | Non
     return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
 
 
-def _refine(config: ExtractFragmentsConfig, client: Client, plan: FragmentsPlan, base: StoredVolume) -> None:
+def _refine(
+    config: ExtractFragmentsConfig, client: Client | None, plan: FragmentsPlan, base: StoredVolume
+) -> None:
     """Decide about whole fragments on the graph of all of them, and write what remains."""
     assert plan.refinement is not None
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
@@ -215,26 +215,23 @@ def _refine(config: ExtractFragmentsConfig, client: Client, plan: FragmentsPlan,
         config.fragments_dataset,
         {"unrefined": base_run, **plan.refinement, "blocks": plan.block_shape},
     )
-    out = prepare_volume(
-        ledger, config, config.fragments_path, base.grid, "uint64", plan.block_shape, "refined fragments"
-    )
-    table = files.join(ledger.directory, "refined.parquet")
-    refine(graph, **plan.refinement).to_parquet(table)
-    task = RelabelBlock(fragments, out, RelabelRegion(table))
-    run("refine fragments", task, BlockGrid(base.grid.shape, plan.block_shape), ledger, client)
+    with hold(ledger):
+        out = prepare_volume(
+            ledger, config, config.fragments_path, base.grid, "uint64", plan.block_shape, "refined fragments"
+        )
+        table = files.join(ledger.directory, "refined.parquet")
+        refine(graph, **plan.refinement).to_parquet(table)
+        task = RelabelBlock(out, fragments, RelabelRegion(table))
+        run("refine fragments", task, BlockGrid(base.grid.shape, plan.block_shape), ledger, client)
 
 
 @dataclass(frozen=True)
-class RelabelBlock:
-    """Writes the relabelled fragments of a block."""
+class RelabelBlock(VolumeTask):
+    """Relabels the fragments of a block."""
 
     fragments: StoredReader
-    out: StoredVolume
     relabel: RelabelRegion
 
-    def __call__(self, block: Block) -> Mapping[str, Any]:
-        """Relabel a block."""
-        labels = self.relabel(block.region, self.fragments)
-        if labels.any():
-            self.out.write(block.region, labels)
-        return {"foreground": int(np.count_nonzero(labels))}
+    def compute(self, block: Block) -> np.ndarray:
+        """The relabelled fragments."""
+        return self.relabel(block.region, self.fragments)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from lsd_dask import files
-from lsd_dask.runs import BlockGrid
+from lsd_dask.blocks import BlockGrid
 from lsd_dask.segmentation import RelabelRegion
 
 from .config import workflow
@@ -17,6 +17,7 @@ from .running import (
     StepResult,
     check_output,
     cluster,
+    hold,
     ledger_for,
     prepare_volume,
     report,
@@ -49,11 +50,11 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     ledger = ledger_for(config.out_file, "extract_segmentation", config.out_dataset, identity)
     check_output(ledger, config.out_path, fragments.stored.path)
     lut = tree.cut(config.threshold)
-    with cluster(config) as client:
+    with hold(ledger), cluster(config) as client:
         out = prepare_volume(ledger, config, config.out_path, grid, "uint64", block_shape, "segmentation")
         table = files.join(ledger.directory, "lookup.parquet")
         lut.to_parquet(table)
-        task = RelabelBlock(fragments, out, RelabelRegion(table))
+        task = RelabelBlock(out, fragments, RelabelRegion(table))
         summary = run("extract segmentation", task, BlockGrid(grid.shape, block_shape), ledger, client)
     return report(
         StepResult(

@@ -1,21 +1,19 @@
 """Local shape descriptors of a whole volume of labels: training targets, computed once."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.descriptors import Method, make_method
 from lsd_dask.overlap import Haloed, StoredReader
-from lsd_dask.runs import Block, BlockGrid
-from lsd_dask.storage import StoredVolume
 
 from .config import workflow
 from .inputs import block_shape_for, identity_of, open_labels
 from .models import LsdsConfig
-from .running import StepResult, check_output, cluster, ledger_for, prepare_volume, report, run
+from .running import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
+from .tasks import VolumeTask
 
 
 @workflow(LsdsConfig)
@@ -48,7 +46,7 @@ def lsds(config: LsdsConfig) -> StepResult:
     }
     ledger = ledger_for(config.lsds_file, "lsds", config.lsds_dataset, identity)
     check_output(ledger, config.lsds_path, labels.stored.path)
-    with cluster(config) as client:
+    with hold(ledger), cluster(config) as client:
         out = prepare_volume(
             ledger,
             config,
@@ -59,7 +57,7 @@ def lsds(config: LsdsConfig) -> StepResult:
             "descriptors",
             channels=len(method.channels),
         )
-        task = _DescribeBlock(labels, out, method)
+        task = _DescribeBlock(out, labels, method)
         summary = run("describe shapes", task, BlockGrid(grid.shape, block_shape), ledger, client)
     return report(
         StepResult(
@@ -73,16 +71,12 @@ def lsds(config: LsdsConfig) -> StepResult:
 
 
 @dataclass(frozen=True)
-class _DescribeBlock:
+class _DescribeBlock(VolumeTask):
     labels: StoredReader
-    out: StoredVolume
     method: Method
 
-    def __call__(self, block: Block) -> Mapping[str, Any]:
+    def compute(self, block: Block) -> np.ndarray:
         values = Haloed(self.method, self.method.depth)(block.region, self.labels)
         if self.out.dtype == np.uint8:
             values = np.rint(values * 255).astype(np.uint8)
-        # Arrays begin as zeros: what is all background is recorded, not written.
-        if values.any():
-            self.out.write(block.region, values)
-        return {"foreground": int(np.count_nonzero(values.any(axis=0)))}
+        return values

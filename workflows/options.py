@@ -200,7 +200,7 @@ class FragmentOptions(Config):
     """Kind of watershed: "steepest_ascent" gives the same fragments whatever the blocks; "seeded" is the
     seeded watershed of the funkelab scripts, whose fragments depend on blocks and context."""
 
-    height: Literal["distance", "affinity", "both"] = "distance"
+    height: Literal["distance", "affinity", "both"] = "both"
     """What steepest ascent climbs: the "distance" to the nearest boundary, the mean "affinity", or "both"
     added."""
 

@@ -1,7 +1,8 @@
 """What all steps share: the cluster, preparing their output, running blocks, and telling the user."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -10,16 +11,32 @@ from distributed import Client
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lsd_dask import __version__, files
+from lsd_dask import files
+from lsd_dask.blocks import BlockGrid
 from lsd_dask.clusters import session
 from lsd_dask.containers import container_of, normalise_path
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid
-from lsd_dask.runs import Block, BlockGrid, Ledger, RunSummary, run_blocks
+from lsd_dask.ledgers import Ledger
+from lsd_dask.runs import BlockTask, RecordedTask, RunSummary, run_blocks
 from lsd_dask.storage import StoredVolume
 from lsd_dask.volumes import create_volume
 
 from .options import RunOptions
+
+#: Part of the fingerprint in a ledger: to be raised when the code of a step gives another result for the
+#: same input and options, so that what the earlier code made is made anew.
+REVISIONS = {
+    "extract_fragments": 1,
+    "region_graph": 1,
+    "agglomerate": 1,
+    "extract_segmentation": 1,
+    "evaluate_volumes": 1,
+    "lsds": 1,
+}
+
+#: Name of the one block that is to be run in this process, without a cluster.
+_foreground: ContextVar[str | None] = ContextVar("_foreground", default=None)
 
 console = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
 
@@ -49,8 +66,14 @@ class StepResult:
 
 
 @contextmanager
-def cluster(options: RunOptions) -> Iterator[Client]:
-    """The client a step works with: the user's own where one is active, else one for the occasion."""
+def cluster(options: RunOptions) -> Iterator[Client | None]:
+    """The client a step works with: the user's own where one is active, else one for the occasion.
+
+    None where a single block is run in this process.
+    """
+    if _foreground.get() is not None:
+        yield None
+        return
     with session(
         options.queue, num_workers=options.num_workers, memory=options.memory, walltime=options.walltime
     ) as client:
@@ -85,7 +108,7 @@ def ledger_for(container: str, step: str, dataset: str, identity: Mapping[str, A
             "Save the array to one (lsd_dask.save_volume), or name another container."
         )
     return Ledger(
-        files.join(container, "runs", step, dataset), {"step": step, "version": __version__, **identity}
+        files.join(container, "runs", step, dataset), {"step": step, "revision": REVISIONS[step], **identity}
     )
 
 
@@ -136,11 +159,13 @@ def check_output(ledger: Ledger, path: str, *inputs: str) -> None:
     ------
     FileExistsError
         If something is there that no run of this step wrote.
+    PermissionError
+        If the container cannot be written to.
     ValueError
         If the path names no array in a container, or is that of an input.
     """
     path = normalise_path(path)
-    container_of(path)
+    files.check_writable(container_of(path)[0])
     if path in inputs:
         raise ValueError(f"{path}: the step would overwrite its own input; choose another name.")
     if files.exists(path) and not ledger.exists():
@@ -174,18 +199,50 @@ def prepare_volume(
         block_shape=block_shape,
         overwrite=True,
     )
-    ledger.begin()
+    ledger.begin(BlockGrid(grid.shape, tuple(block_shape)))
     return stored
 
 
+@contextmanager
+def hold(ledger: Ledger) -> Iterator[None]:
+    """Hold the lock of a ledger, so that nobody else writes the same output.
+
+    Raises
+    ------
+    PermissionError
+        If the container cannot be written to.
+    LockedError
+        If somebody else is at work; the message says who.
+    """
+    files.check_writable(ledger.directory)
+    with ledger.held():
+        yield
+
+
+class BlockDone(Exception):  # noqa: N818 - it ends a step early, and is no error
+    """The one block that was to be run in the foreground is done."""
+
+
+@contextmanager
+def foreground(block: str) -> Iterator[None]:
+    """Let a step run one block in this process, and then end with `BlockDone`."""
+    token = _foreground.set(block)
+    try:
+        yield
+    finally:
+        _foreground.reset(token)
+
+
 def run(
-    step: str,
-    function: Callable[[Block], Mapping[str, Any] | None],
-    grid: BlockGrid,
-    ledger: Ledger,
-    client: Client,
+    step: str, task: BlockTask[Any], grid: BlockGrid, ledger: Ledger, client: Client | None
 ) -> RunSummary:
     """Run the blocks of a step under a progress bar."""
+    name = _foreground.get()
+    if name is not None:
+        block = grid.named(name)
+        console.print(f"{step}: block {name}, voxels {block.place}")
+        raise BlockDone(RecordedTask(task, ledger, ledger.recorded_run())(block))
+    assert client is not None
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -195,14 +252,14 @@ def run(
         console=console,
         transient=True,
     ) as bar:
-        task = bar.add_task(step, total=len(grid))
+        row = bar.add_task(step, total=len(grid))
 
         def show(summary: RunSummary) -> None:
             failed = f" ({len(summary.failures)} failed)" if summary.failures else ""
             finished = summary.skipped + summary.computed + len(summary.failures)
-            bar.update(task, completed=finished, description=step + failed)
+            bar.update(row, completed=finished, description=step + failed)
 
-        return run_blocks(step, function, grid, ledger, client, progress=show)
+        return run_blocks(step, task, grid, ledger, client, progress=show)
 
 
 def report(result: StepResult) -> StepResult:

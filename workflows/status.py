@@ -1,0 +1,145 @@
+"""What is done of each step in a container: ``lsd-dask status``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+
+from lsd_dask import files
+from lsd_dask.blocks import BlockGrid
+from lsd_dask.containers import normalise_path
+from lsd_dask.ledgers import Ledger, lock_of
+
+from .running import console
+
+type State = Literal["done", "running", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """What is done of one run of a step.
+
+    Attributes
+    ----------
+    step
+        Name of the step.
+    output
+        What it writes: an array, with the merge function where there are several.
+    state
+        "running" if somebody is at work on it, "done" if nothing is missing, "failed" if blocks failed, else
+        "interrupted".
+    blocks, done
+        Number of blocks in all and done; None and 0 for a step that is not done in blocks.
+    failures
+        Message by name of the block that failed in the last run.
+    missing
+        Names of the first blocks that are not done, at most `MISSING`.
+    started, by
+        When the run began, and whose it is.
+    """
+
+    step: str
+    output: str
+    state: State
+    blocks: int | None
+    done: int
+    failures: dict[str, str]
+    missing: tuple[str, ...]
+    started: str
+    by: str
+
+
+#: Names of missing blocks that are told.
+MISSING = 8
+
+
+def status(container: str) -> list[StepStatus]:
+    """What is done of every step that wrote, or began to write, to a container.
+
+    Parameters
+    ----------
+    container
+        Path or URL.
+
+    Returns
+    -------
+    list of StepStatus
+        In the order in which the runs began.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no step ever wrote to it.
+    ValueError
+        If a ledger cannot be read.
+    """
+    runs = files.join(normalise_path(container), "runs")
+    found = [_status_of(path, runs) for path in _headers(runs)]
+    if not found:
+        raise FileNotFoundError(f"{runs}: no step of lsd-dask has written to this container")
+    return sorted(found, key=lambda one: (one.started, one.step))
+
+
+def print_status(container: str) -> None:
+    """Print what is done of every step."""
+    found = status(container)
+    table = Table("step", "output", "state", "blocks", "failed", "missing", "started", "by", box=None)
+    for one in found:
+        blocks = "" if one.blocks is None else f"{one.done} of {one.blocks}"
+        missing = "" if one.blocks is None else str(one.blocks - one.done)
+        table.add_row(
+            one.step, one.output, one.state, blocks, str(len(one.failures)), missing, one.started, one.by
+        )
+    console.print(table)
+    for one in found:
+        for name, message in list(one.failures.items())[:MISSING]:
+            console.print(f"{one.step}, block {name}: {message}", markup=False)
+        if one.state != "done" and one.missing:
+            console.print(f"{one.step}, to be done: {_listed(one)}")
+
+
+def _listed(one: StepStatus) -> str:
+    more = (one.blocks or 0) - one.done - len(one.missing)
+    return ", ".join(one.missing) + (f", and {more} more" if more else "")
+
+
+def _headers(directory: str) -> Iterator[str]:
+    """Folders of ledgers below a folder."""
+    names = files.names(directory)
+    if "run.json" in names:
+        yield directory
+        return
+    for name in names:
+        yield from _headers(files.join(directory, name))
+
+
+def _status_of(directory: str, runs: str) -> StepStatus:
+    ledger = Ledger(directory, {})
+    header = ledger.header()
+    step, _, output = directory.removeprefix(f"{runs}/").partition("/")
+    grid = None if not header.get("grid") else BlockGrid(*map(tuple, header["grid"].values()))
+    done = ledger.done()
+    failures = files.read_json(ledger.failures_path) if files.exists(ledger.failures_path) else {}
+    missing: Sequence[str] = ()
+    if grid is not None and len(done) < len(grid):
+        missing = [block.name for block in grid if block.name not in done]
+    return StepStatus(
+        step,
+        output,
+        _state("run" in header and (grid is None or len(done) == len(grid)), failures, lock_of(directory)),
+        None if grid is None else len(grid),
+        len(done),
+        failures,
+        tuple(missing[:MISSING]),
+        header.get("started", ""),
+        header.get("by", ""),
+    )
+
+
+def _state(complete: bool, failures: dict[str, str], lock: dict[str, object]) -> State:
+    if lock:
+        return "running"
+    if complete:
+        return "done"
+    return "failed" if failures else "interrupted"
