@@ -30,7 +30,7 @@ SMOOTHINGS = (0.5, 0.7, 0.85, 1.0, 1.5)
 #: Best VOI that differ by less count as equal.
 TOLERANCE = 0.01
 #: How often the same fragments are given to waterz under other ids.
-NUMBERINGS = 3
+NUMBERINGS = 6
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "quality.md"
 
 type Row = Sequence[str | int | float]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .checks import check_labels
 from .kernels.affinities import compare_with_neighbors
 from .overlap import OverlapBlock, map_overlap
 
@@ -37,9 +38,10 @@ def affinities(
     Raises
     ------
     TypeError
-        If `labels` or `neighborhood` are not integers, or `dtype` is neither float32 nor uint8.
+        If `labels` is no array, `labels` or `neighborhood` are not integers, or `dtype` is neither float32
+        nor uint8.
     ValueError
-        If `labels` is neither 2-D nor 3-D, or `neighborhood` does not fit it.
+        If `labels` is neither 2-D nor 3-D or holds no voxel, or `neighborhood` does not fit it.
 
     References
     ----------
@@ -83,13 +85,14 @@ class _Method:
 
 
 def _checked_neighborhood(neighborhood: ArrayLike | None, labels: Any) -> np.ndarray:
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels: found dtype {labels.dtype}, expected integers")
-    if labels.ndim not in (2, 3):
-        raise ValueError(f"labels: found shape {labels.shape}, expected (z, y, x) or (y, x)")
+    check_labels(labels, "labels")
     if neighborhood is None:
         return -np.eye(labels.ndim, dtype=np.int64)
-    offsets = np.asarray(neighborhood)
+    try:
+        offsets = np.asarray(neighborhood)
+    except ValueError:
+        expected = f"expected one of {labels.ndim} whole numbers for each channel"
+        raise ValueError(f"neighborhood: found offsets of several lengths, {expected}") from None
     if offsets.dtype.kind not in "iu":
         raise TypeError(f"neighborhood: found dtype {offsets.dtype}, expected integers")
     if offsets.ndim != 2 or offsets.shape[1] != labels.ndim or len(offsets) == 0:

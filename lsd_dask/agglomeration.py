@@ -18,11 +18,13 @@ References
 """
 
 import difflib
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import parquet
+from .checks import described, naming, real_number
 from .kernels import agglomeration as kernels
 from .region_graph import RegionGraph
 from .tables import EdgeTable
@@ -78,6 +80,22 @@ class MergeTree:
     parents: np.ndarray
     levels: np.ndarray
     merge_function: str
+
+    def __post_init__(self) -> None:
+        merge_function_named(self.merge_function)
+        object.__setattr__(self, "ids", _ids("ids", self.ids))
+        for name, low, high in (("parents", 0, np.arange(len(self.ids))), ("levels", 0, LEVELS)):
+            rows = np.asarray(getattr(self, name))
+            if rows.shape != self.ids.shape or rows.dtype.kind not in "iu":
+                raise ValueError(
+                    f"{name}: found {rows.dtype} of shape {rows.shape}, expected integers of shape "
+                    f"{self.ids.shape}, one for each fragment"
+                )
+            wrong = np.flatnonzero((rows < low) | (rows > high))
+            if wrong.size:
+                expected = "its own row or one above" if name == "parents" else f"{low} to {high}"
+                raise ValueError(f"{name}: found {rows[wrong[0]]} in row {wrong[0]}, expected {expected}")
+            object.__setattr__(self, name, rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,9 +165,14 @@ class MergeTree:
             If the file is missing, cut short, or another kind of table.
         """
         table, facts = parquet.read_table(path, "fragment", "parent", "level")
-        ids = parquet.column(table, "fragment")
-        parents = np.searchsorted(ids, parquet.column(table, "parent"))
-        return cls(ids, parents, parquet.column(table, "level"), facts["merge_function"])
+        with naming(path):
+            ids = _ids("fragment", parquet.column(table, "fragment"))
+            names = parquet.column(table, "parent")
+            parents = np.searchsorted(ids, names)
+            found = ids[np.minimum(parents, len(ids) - 1)] == names if len(ids) else np.empty(0, bool)
+            if not found.all():
+                raise ValueError(f"parent: found {names[~found][0]}, which is no fragment of the table")
+            return cls(ids, parents, parquet.column(table, "level"), facts["merge_function"])
 
     def linkage(self) -> np.ndarray:
         """The tree in the form of `scipy.cluster.hierarchy`.
@@ -197,11 +220,26 @@ class LookupTable:
     keys: np.ndarray
     values: np.ndarray
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", _ids("keys", self.keys))
+        object.__setattr__(self, "values", _ids("values", self.values, ascending=False))
+        if self.keys.shape != self.values.shape:
+            raise ValueError(
+                f"keys have shape {self.keys.shape}, values {self.values.shape}: expected the same"
+            )
+
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def digest(self) -> str:
+        """Digest of all rows: equal tables have the same."""
+        hashed = hashlib.blake2b(np.ascontiguousarray(self.keys, "<u8").tobytes(), digest_size=12)
+        hashed.update(np.ascontiguousarray(self.values, "<u8").tobytes())
+        return hashed.hexdigest()
+
     def __getitem__(self, fragment: int) -> int:
-        row = int(np.searchsorted(self.keys, np.uint64(fragment)))
+        row = int(np.searchsorted(self.keys, np.uint64(fragment))) if fragment >= 0 else len(self)
         if row == len(self) or self.keys[row] != fragment:
             raise KeyError(f"Fragment {fragment} is not in this lookup table of {len(self)} fragments.")
         return int(self.values[row])
@@ -220,7 +258,8 @@ class LookupTable:
             If the file is missing, cut short, or another kind of table.
         """
         table, _ = parquet.read_table(path, "fragment", "segment")
-        return cls(parquet.column(table, "fragment"), parquet.column(table, "segment"))
+        with naming(path):
+            return cls(parquet.column(table, "fragment"), parquet.column(table, "segment"))
 
 
 def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> MergeTree:
@@ -240,6 +279,8 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
 
     Raises
     ------
+    TypeError
+        If it is no region graph.
     ValueError
         For an unknown merge function.
 
@@ -251,6 +292,10 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
     >>> agglomerate(build_region_graph(affinities, fragments), "mean").cut(0.5).values
     array([1, 1, 3], dtype=uint64)
     """
+    if not isinstance(graph, RegionGraph):
+        raise TypeError(
+            f"graph: found {described(graph)}, expected a RegionGraph, as from build_region_graph"
+        )
     function = merge_function_named(merge_function)
     edges = graph.edges
     ends = np.stack([_rows(graph.nodes.ids, edges.u), _rows(graph.nodes.ids, edges.v)], axis=1)
@@ -295,6 +340,10 @@ def _ranks(ends: np.ndarray, firmness: np.ndarray) -> np.ndarray:
 
 def merge_function_named(name: str) -> MergeFunction:
     """The merge function of a name; ValueError, with the nearest one, if there is none."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"merge_function: found {described(name)}, expected one of {', '.join(MERGE_FUNCTIONS)}"
+        )
     if name not in MERGE_FUNCTIONS:
         near = difflib.get_close_matches(name, MERGE_FUNCTIONS, n=1, cutoff=0)
         raise ValueError(
@@ -306,13 +355,28 @@ def merge_function_named(name: str) -> MergeFunction:
 
 def level_of(threshold: float) -> int:
     """The highest level whose score is at most `threshold`; -1 for none."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"The threshold is {threshold}, expected a score from 0 (merge nothing) to 1.")
+    real_number("The threshold", threshold, 0, 1, meaning="a score from 0 (merge nothing) to 1.")
     return int(np.floor(threshold * LEVELS - 0.5))
 
 
 def _scores(levels: np.ndarray) -> np.ndarray:
     return np.where(levels < LEVELS, (levels + 0.5) / LEVELS, np.nan)
+
+
+def _ids(name: str, ids: np.ndarray, *, ascending: bool = True) -> np.ndarray:
+    """Ids as uint64, which kernels are compiled for; ValueError where a column cannot be ids."""
+    found = np.asarray(ids)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: found {found.dtype} of shape {found.shape}, expected integer ids of shape (n,)"
+        )
+    if found.dtype.kind == "i" and found.min(initial=0) < 0:
+        raise ValueError(f"{name}: found the negative id {found.min()}, expected ids from 0 on")
+    wrong = np.flatnonzero(found[1:] <= found[:-1]) if ascending else np.empty(0)
+    if wrong.size:
+        before, after = found[wrong[0]], found[wrong[0] + 1]
+        raise ValueError(f"{name}: found {before} before {after}, expected ascending ids, each one once")
+    return found.astype(np.uint64, copy=False)
 
 
 def _rows(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

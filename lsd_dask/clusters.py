@@ -16,7 +16,11 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from distributed import Client, LocalCluster, Status, Worker, WorkerPlugin
+from distributed import Client, LocalCluster, SpecCluster, Status, Worker, WorkerPlugin
+
+from . import files
+from .checks import described
+from .upkeep import Upkeep
 
 #: The batch systems by name: dask-jobqueue's class, and a command that only this batch system has. The order
 #: is that of detection: Slurm is often installed with wrappers that carry the commands of LSF and PBS.
@@ -122,6 +126,8 @@ def connect(
     6
     """
     workers = _Workers(num_workers, memory, cores, walltime)
+    if not isinstance(cluster, str | os.PathLike):
+        raise TypeError(f"cluster: found {described(cluster)}, expected a name, an address or a path")
     name = os.fspath(cluster)
     if name.lower() == "local":
         return _connect_local(workers, options)
@@ -175,10 +181,15 @@ def session(
 
 
 class _OwningClient(Client):
-    """A client that stops, when it is closed, the cluster that was started for it."""
+    """A client of a cluster that was started for it: it keeps up its size, and stops it when it is closed."""
+
+    def __init__(self, cluster: SpecCluster) -> None:
+        super().__init__(cluster)
+        self._upkeep = Upkeep(cluster)
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
         cluster = self.cluster
+        self._upkeep.stop()
         result = super().close(*args, **kwargs)
         if cluster is not None:
             cluster.close()
@@ -248,6 +259,13 @@ def _connect_scheduler_file(path: str, options: dict[str, Any]) -> Client:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"{path}: no such scheduler file. A scheduler writes it: dask scheduler --scheduler-file {path}"
+        )
+    # Nor does it say anything of a file that is none.
+    found = files.read_json(path)
+    address = found.get("address") if isinstance(found, dict) else None
+    if not address or not isinstance(address, str):
+        raise ValueError(
+            f"{path}: found no address of a scheduler, expected the file that a scheduler writes"
         )
     return Client(scheduler_file=path, **options)
 
@@ -347,7 +365,7 @@ def _bytes(memory: str | int) -> int:
     """
     try:
         size = parse_bytes(memory)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         size = 0
     # Nobody means eight bytes by "8".
     if size < 2**20:
@@ -361,7 +379,7 @@ def _seconds(walltime: str) -> int:
     >>> _seconds("12:00"), _seconds("1-12:00:00")
     (43200, 129600)
     """
-    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?", walltime)
+    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?", str(walltime))
     if clock:
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         duration = ((days * 24 + hours) * 60 + minutes) * 60 + seconds

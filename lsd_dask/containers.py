@@ -1,7 +1,6 @@
 """Zarr containers: finding arrays by "container and array in one" paths, and creating arrays in them."""
 
 import difflib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +10,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 import zarr
 import zarr.errors
 from filelock import FileLock
 from numpy.typing import DTypeLike
 from zarr.codecs import ZstdCodec
 
+from .checks import described
+
 type Node = zarr.Array[Any] | zarr.Group
+
+
+#: What zarr raises for metadata that are cut short (they are no JSON then), or do not say what they must.
+_BROKEN = (ValueError, TypeError, KeyError, AttributeError)
 
 
 def normalise_path(path: str | PathLike[str]) -> str:
@@ -33,13 +39,30 @@ def normalise_path(path: str | PathLike[str]) -> str:
     str
         Without a trailing slash; URLs stay URLs, ``file://`` becomes a local path.
 
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If it is empty, or a URL of a protocol that fsspec does not know.
+
     Examples
     --------
     >>> normalise_path("s3://bucket/em.zarr/volumes/raw/")
     's3://bucket/em.zarr/volumes/raw'
     """
-    text = str(path).removeprefix("file://")
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"path: found {described(path)}, expected a path or URL of a container and an array")
+    text = os.fspath(path).removeprefix("file://")
+    if not text:
+        raise ValueError("path: found '', expected a path or URL of a container and an array in it")
     if "://" in text:
+        protocols = text.partition("://")[0].split("::")
+        unknown = [name for name in protocols if name not in fsspec.available_protocols()]
+        if unknown:
+            raise ValueError(
+                f"{text}: found the protocol {unknown[0]!r}, expected one that fsspec knows, such as s3"
+            )
         return text.rstrip("/")
     return str(Path(text).expanduser().absolute())
 
@@ -103,14 +126,14 @@ def open_node(path: str) -> Node | None:
         return zarr.open_array(path, mode="r")
     except (FileNotFoundError, NotADirectoryError, zarr.errors.NodeTypeValidationError):
         pass
-    except (json.JSONDecodeError, KeyError, zarr.errors.MetadataValidationError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path}: the array's zarr metadata cannot be read: {error}") from error
     try:
         # Consolidated metadata is a copy, and an array added since is not in it.
         return zarr.open_group(path, mode="r", use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (json.JSONDecodeError, KeyError, zarr.errors.MetadataValidationError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path}: the group's zarr metadata cannot be read: {error}") from error
 
 
@@ -136,24 +159,38 @@ def find_node(path: str) -> Node:
     for container in ancestors(path):
         above = open_node(container)
         if above is not None:
-            names = arrays_below(above) if isinstance(above, zarr.Group) else ["the container itself"]
+            names = ["the container itself"]
+            if isinstance(above, zarr.Group):
+                names = arrays_below(above, container)
             raise FileNotFoundError(missing_array(container, path[len(container) + 1 :], names))
     raise FileNotFoundError(f"{path}: there is no zarr container at or above this path")
 
 
-def arrays_below(group: zarr.Group) -> list[str]:
+def arrays_below(group: zarr.Group, path: str) -> list[str]:
     """Names of all arrays in a group and the groups below it.
 
     Parameters
     ----------
     group : zarr.Group
+    path : str
+        Where it was opened, for messages.
 
     Returns
     -------
     list of str
         Relative to the group, sorted.
+
+    Raises
+    ------
+    ValueError
+        If the metadata of one of them cannot be read.
     """
-    members = group.members(max_depth=None)
+    try:
+        members = group.members(max_depth=None)
+    except _BROKEN as error:
+        raise ValueError(
+            f"{path}: the zarr metadata of an array or group below cannot be read: {error}"
+        ) from error
     return sorted(name for name, member in members if isinstance(member, zarr.Array))
 
 
@@ -182,9 +219,11 @@ def check_free(path: str, overwrite: bool) -> bool:
             f"{path}: an array of shape {node.shape} and dtype {node.dtype} is already there; "
             "pass overwrite=True to replace it"
         )
+    if node is None and not is_remote(path) and Path(path).is_file():
+        raise FileExistsError(f"{path}: a file is already there, expected the name of an array")
     if isinstance(node, zarr.Group):
         raise FileExistsError(
-            f"{path}: a group is already there, with the arrays {listed(arrays_below(node))}; "
+            f"{path}: a group is already there, with the arrays {listed(arrays_below(node, path))}; "
             "name an array inside it"
         )
     return node is not None
@@ -211,7 +250,7 @@ def container_of(path: str) -> tuple[str, str, Literal[2, 3] | None]:
     ValueError
         If the path has no container, or names nothing inside it.
     NotADirectoryError
-        If it leads through an array.
+        If it leads through an array or a file.
     """
     above = list(ancestors(path))
     suffixed = [candidate for candidate in reversed([path, *above]) if candidate.lower().endswith(".zarr")]
@@ -222,6 +261,8 @@ def container_of(path: str) -> tuple[str, str, Literal[2, 3] | None]:
             raise NotADirectoryError(f"{path}: {candidate} is an array, which cannot hold another one")
         if node is not None:
             existing[candidate] = node.metadata.zarr_format
+        elif not is_remote(candidate) and Path(candidate).is_file():
+            raise NotADirectoryError(f"{path}: {candidate} is a file, expected a zarr container or a folder")
     container = list(existing)[-1] if existing else next(iter(suffixed), None)
     if container is None or container == path:
         example = f"{container or path + '.zarr'}/volumes/segmentation"

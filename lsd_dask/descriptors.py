@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from .checks import check_labels, real_numbers, shown, whole_number
 from .grids import Grid, Region
 from .kernels.descriptor_ball import BallWindow, ball_window
 from .kernels.descriptor_labels import Lattice
@@ -79,11 +80,11 @@ def local_shape_descriptors(
     Raises
     ------
     TypeError
-        If the segmentation does not hold integers.
+        If the segmentation is no array or does not hold integers, or an option is of another kind.
     ValueError
-        If an option does not fit the segmentation: a sequence of another length, components out of range or
-        not ascending, a shape that is no multiple of `downsample`, a region outside, a ball that is not one
-        in voxels.
+        If the segmentation is neither 2-D nor 3-D. If an option does not fit the
+        segmentation: a sequence of another length, components out of range or not ascending, a shape that is
+        no multiple of `downsample`, a region outside, a ball that is not one in voxels.
 
     Notes
     -----
@@ -109,10 +110,7 @@ def local_shape_descriptors(
     >>> local_shape_descriptors(bar, sigma=2, components="1").round(2)
     array([[[0.  , 0.81, 0.65, 0.5 , 0.35, 0.19, 0.  ]]], dtype=float32)
     """
-    if segmentation.dtype.kind not in "iu":
-        raise TypeError(f"segmentation: found dtype {segmentation.dtype}, expected integers")
-    if segmentation.ndim not in (2, 3):
-        raise ValueError(f"segmentation: found shape {segmentation.shape}, expected (z, y, x) or (y, x)")
+    check_labels(segmentation, "segmentation", empty=True)
     grid = grid_of(segmentation)
     if voxel_size is not None:
         grid = replace(grid, voxel_size=_per_axis("voxel_size", voxel_size, grid.dims))
@@ -224,21 +222,16 @@ def make_method(
     """The method for a grid, all of it checked: options and errors as of `local_shape_descriptors`."""
     if mode not in ("gaussian", "sphere"):
         raise ValueError(f"mode: found {mode!r}, expected 'gaussian' or 'sphere'")
-    if downsample < 1 or num_threads < 1:
-        raise ValueError(
-            f"downsample and num_threads: found {downsample} and {num_threads}, expected 1 or more"
-        )
-    listed = None
-    if labels is not None:
-        listed = tuple(sorted({operator.index(i) for i in np.asarray(labels, object).ravel()} - {0}))
+    downsample = whole_number("downsample", downsample, least=1)
+    num_threads = whole_number("num_threads", num_threads, least=1)
     method = Method(
         _per_axis("sigma", sigma, grid.dims),
         grid.voxel_size,
         _channels(components, grid.ndim),
-        listed,
+        _listed(labels),
         mode,
-        int(downsample),
-        int(num_threads),
+        downsample,
+        num_threads,
     )
     if mode == "sphere" and not np.allclose(method.samples, method.samples[0], rtol=1e-6):
         raise ValueError(
@@ -249,18 +242,31 @@ def make_method(
 
 
 def _per_axis(name: str, value: float | Sequence[float], dims: Sequence[str]) -> tuple[float, ...]:
-    values = np.asarray(value, np.float64)
-    if values.ndim == 0:
-        values = np.broadcast_to(values, len(dims))
+    try:
+        values = np.array(real_numbers(name, [value] * len(dims) if np.ndim(value) == 0 else value))
+    except ValueError:
+        values = np.empty(0)
     if values.shape != (len(dims),) or not np.all(np.isfinite(values) & (values > 0)):
-        raise ValueError(f"{name}: found {value}, expected positive numbers for ({', '.join(dims)})")
+        raise ValueError(f"{name}: found {shown(value)}, expected positive numbers for ({', '.join(dims)})")
     return tuple(values.tolist())
+
+
+def _listed(labels: Any) -> tuple[int, ...] | None:
+    """The labels to describe, without the background."""
+    if labels is None:
+        return None
+    try:
+        return tuple(sorted({operator.index(i) for i in np.asarray(labels, object).ravel()} - {0}))
+    except TypeError as error:
+        raise TypeError(f"labels: found {shown(labels)}, expected whole numbers ({error})") from None
 
 
 def _channels(components: str | None, ndim: int) -> tuple[int, ...]:
     """The kernels' numbers of the channels."""
     names = "0123456789" if ndim == 3 else "012345"
     digits = names if components is None else components
+    if not isinstance(digits, str):
+        raise TypeError(f"components: found {shown(digits)}, expected digits as text, such as '012'")
     if not digits or any(d not in names for d in digits) or list(digits) != sorted(set(digits)):
         raise ValueError(f"components: found {components!r}, expected ascending digits out of {names!r}")
     return tuple(int(d) if ndim == 3 else _CHANNELS_2D[int(d)] for d in digits)
@@ -273,7 +279,7 @@ def _region(grid: Grid, roi: Any, downsample: int) -> Region:
         begin, end = tuple(roi.get_begin()), tuple(roi.get_end())
         region = grid.region(begin, tuple(e - b for b, e in zip(begin, end, strict=True)))
     else:
-        region = grid.resolve(tuple(roi))
+        region = grid.resolve(roi)
     if any(s.start % downsample or s.stop % downsample for s in region):
         raise ValueError(
             f"segmentation: found voxels [{', '.join(f'{s.start}:{s.stop}' for s in region)}] to describe, "

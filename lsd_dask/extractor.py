@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_array, real_numbers
 from .descriptors import local_shape_descriptors
 
 
@@ -35,7 +36,7 @@ class LsdExtractor:
     """
 
     def __init__(self, sigma: Sequence[float], mode: str = "gaussian", downsample: int = 1) -> None:
-        self.sigma = tuple(sigma)
+        self.sigma = real_numbers("sigma", sigma)
         self.mode = mode
         self.downsample = downsample
 
@@ -63,6 +64,7 @@ class LsdExtractor:
         (C, z, y, x) or (C, y, x) array of float32 in [0, 1]
             Descriptors of the voxels of `roi`.
         """
+        check_array(segmentation, "segmentation")
         return local_shape_descriptors(
             segmentation,
             self.sigma[: segmentation.ndim],

@@ -5,9 +5,11 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import zarr
 
 from . import containers, hdf5, metadata, ngff, stacks
+from .checks import naming, real_numbers, whole_number
 from .metadata import Layout
 from .storage import StoredVolume, fingerprint_of
 
@@ -37,14 +39,24 @@ def open_stored(
         As for `lsd_dask.open_volume`.
     """
     path = containers.normalise_path(path)
-    numbers = {"voxel_size": voxel_size, "offset": offset}
-    stated: dict[str, Any] = {key: list(value) for key, value in numbers.items() if value is not None}
-    if units is not None:
-        stated["units"] = units
-    stored = _open(path, level, stated)
-    if stored.dtype.kind not in "biuf":
-        raise ValueError(f"{path}: expected numbers, but the array holds {stored.dtype}")
+    with naming(path):
+        level = whole_number("level", level, least=0)
+        stated: dict[str, Any] = {}
+        for key, value in (("voxel_size", voxel_size), ("offset", offset)):
+            if value is not None:
+                real_numbers(key, value)
+                stated[key] = list(value)
+        if units is not None:
+            stated["units"] = units
+        stored = _open(path, level, stated)
+        check_dtype(stored.dtype)
     return stored
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise ValueError unless voxels of this type are numbers that any reader of zarr knows."""
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise ValueError(f"expected numbers, but the array holds {dtype}")
 
 
 def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolume:
@@ -115,7 +127,7 @@ def _open_group(path: str, group: zarr.Group, level: int, stated: Mapping[str, A
     multiscales = ngff.multiscales_of(group.attrs, where=path)
     if len(multiscales) == 1:
         return _open_level(path, multiscales[0], level, stated)
-    arrays = containers.arrays_below(group)
+    arrays = containers.arrays_below(group, path)
     if len(arrays) == 1:
         return _open_zarr(f"{path}/{arrays[0]}", level, stated)
     names = containers.listed(arrays)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from dask.delayed import delayed
 
 from . import ids
 from .agglomeration import LookupTable, agglomerate
+from .checks import check_array, check_axes, real_number, whole_number, whole_numbers
 from .grids import Grid
 from .masks import align_mask
 from .overlap import Volume, map_regions
@@ -90,10 +90,10 @@ def extract_fragments(
     Raises
     ------
     TypeError
-        If affinities are neither uint8 nor floating point.
+        If affinities are no array, or neither uint8 nor floating point; if an option is of another kind.
     ValueError
-        If affinities are not in [0, 1] or lack channels, for options out of range, and for a mask that does
-        not fit.
+        If affinities are not in [0, 1], lack channels or hold no voxel, for options out of range, and for a
+        mask that does not fit.
 
     References
     ----------
@@ -106,6 +106,7 @@ def extract_fragments(
     >>> np.unique(extract_fragments(affinities)).size
     2
     """
+    check_array(affinities, "affinities")
     quantisation_of(affinities.dtype)
     grid = _grid_of(affinities)
     rules = make_rules(
@@ -146,36 +147,32 @@ def make_rules(
     ndim = len(voxel_size)
     if method not in ("steepest_ascent", "seeded"):
         raise ValueError(f'There is no method {method!r}, expected "steepest_ascent" or "seeded".')
-    if height not in HEIGHTS:
+    if height not in list(HEIGHTS):
         raise ValueError(f"There is no height {height!r}, expected one of {', '.join(HEIGHTS)}.")
-    if not 0 <= smoothing <= 16:
-        raise ValueError(f"The smoothing is {smoothing} voxels, expected 0 to 16.")
-    if min_seed_distance < 1:
-        raise ValueError(f"min_seed_distance is {min_seed_distance} voxels, expected at least 1.")
-    if context is not None and (len(context) != ndim or min(context) < 0):
-        raise ValueError(f"The context is {list(context)}, expected {ndim} numbers of voxels, 0 or more.")
+    voxels = None if context is None else whole_numbers("context", context, least=0)
+    if voxels is not None and len(voxels) != ndim:
+        raise ValueError(f"context: found {list(voxels)}, expected {ndim} numbers of voxels")
     if fragments_in_xy and ndim == 2:
         raise ValueError("fragments_in_xy is for volumes: this image has no sections.")
     smallest = min(voxel_size)
+    sections = () if replace_sections is None else replace_sections
     return Rules(
         method=method,
         height=height,
-        smoothing=float(smoothing),
+        smoothing=real_number("smoothing (in voxels)", smoothing, 0, 16),
         in_xy=fragments_in_xy,
-        min_seed_distance=min_seed_distance,
-        context=None if context is None else tuple(int(c) for c in context),
+        min_seed_distance=whole_number("min_seed_distance", min_seed_distance, least=1),
+        context=voxels,
         voxel_size=tuple(v / smallest for v in voxel_size) if anisotropic else (1.0,) * ndim,
-        replace_sections=tuple(sorted(int(s) for s in replace_sections or ())),
+        replace_sections=tuple(sorted(whole_numbers("replace_sections", sections, least=0))),
     )
 
 
 def check_refinement(filter_fragments: float, epsilon_agglomerate: float, remove_debris: int) -> None:
-    """Raise ValueError for an option of `refine` that is out of range."""
+    """Raise TypeError or ValueError for an option of `refine` that is no number or out of range."""
     for name, value in (("filter_fragments", filter_fragments), ("epsilon_agglomerate", epsilon_agglomerate)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}, expected 0 to 1.")
-    if remove_debris < 0:
-        raise ValueError(f"remove_debris is {remove_debris} voxels, expected 0 or more.")
+        real_number(name, value, 0, 1)
+    whole_number("remove_debris", remove_debris, least=0)
 
 
 def refine(
@@ -235,15 +232,11 @@ def _refine_tables(tables: GraphTables, grid: Grid, dtype: Any, options: dict[st
 
 def _grid_of(affinities: Volume) -> Grid:
     """Grid of affinities; a bare array of three axes is channel, y, x here."""
-    if affinities.ndim not in (3, 4):
+    check_axes(affinities, "affinities", channel=True)
+    grid = grid_of(affinities[0])
+    if len(affinities) < grid.ndim:
         raise ValueError(
-            f"Affinities of shape {affinities.shape} were found, expected channel, z, y, x or channel, y, x."
+            f"affinities: found shape {affinities.shape}, {len(affinities)} channels, expected at least "
+            f"{grid.ndim}, to the direct lower neighbours along {', '.join(grid.dims)}"
         )
-    if not isinstance(affinities, xr.DataArray):
-        return grid_of(affinities) if affinities.ndim == 4 else grid_of(affinities[0])
-    if affinities.dims[0] != "channel":
-        raise ValueError(
-            f"Affinities {affinities.name!r}: found the axes {', '.join(map(str, affinities.dims))}, "
-            "expected channel and then z, y, x or y, x. Is this a volume of labels or of raw data?"
-        )
-    return grid_of(affinities)
+    return grid

@@ -1,10 +1,14 @@
 """Where the voxels of a volume lie in the world, and how world boxes become regions of voxels."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .checks import real_numbers, shown
 
 #: A box of voxels: one slice per spatial axis.
 type Region = tuple[slice, ...]
@@ -36,7 +40,7 @@ class Grid:
     Raises
     ------
     ValueError
-        If the lengths differ, or a voxel size is not a positive number.
+        If the lengths differ, a voxel size is not a positive number or an offset no finite one.
 
     Examples
     --------
@@ -58,8 +62,8 @@ class Grid:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(self.dims))
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "voxel_size", tuple(float(v) for v in self.voxel_size))
-        object.__setattr__(self, "offset", tuple(float(o) for o in self.offset))
+        object.__setattr__(self, "voxel_size", real_numbers("voxel_size", self.voxel_size))
+        object.__setattr__(self, "offset", real_numbers("offset", self.offset))
         if self.dims not in _DIMS.values():
             raise ValueError(f"the spatial axes must be (z, y, x) or (y, x), not {_tuple(self.dims)}")
         for name in ("shape", "voxel_size", "offset"):
@@ -68,6 +72,8 @@ class Grid:
             raise ValueError(f"a shape cannot be negative, but is {_tuple(self.shape)}")
         if not all(np.isfinite(v) and v > 0 for v in self.voxel_size):
             raise ValueError(f"voxel sizes must be positive numbers, but are {_tuple(self.voxel_size)}")
+        if not (isinstance(self.units, str) and self.units):
+            raise ValueError(f"units must be the name of a unit, but are {shown(self.units)}")
         if not all(np.isfinite(o) for o in self.offset):
             raise ValueError(f"offsets must be finite numbers, but are {_tuple(self.offset)}")
 
@@ -75,6 +81,10 @@ class Grid:
     def ndim(self) -> int:
         """Number of spatial axes."""
         return len(self.dims)
+
+    def same_units(self, other: "Grid") -> bool:
+        """Whether positions in both can be compared; those of which no unit is known can, with any."""
+        return self.units == other.units or "voxel" in (self.units, other.units)
 
     @property
     def end(self) -> tuple[float, ...]:
@@ -116,8 +126,13 @@ class Grid:
             If a size is not positive, or the box does not lie on the voxel grid (to a thousandth of a voxel),
             or reaches out of the volume.
         """
+        offset, size = real_numbers("offset", offset), real_numbers("size", size)
         self._check_length("offset", offset)
         self._check_length("size", size)
+        if not all(np.isfinite(v) for v in (*offset, *size)):
+            raise ValueError(
+                f"offset and size must be finite numbers, but are {_tuple(offset)} and {_tuple(size)}"
+            )
         if any(s <= 0 for s in size):
             raise ValueError(f"the size of a region must be positive in every axis, but is {_tuple(size)}")
         starts = (np.asarray(offset, dtype=float) - self.offset) / self.voxel_size
@@ -153,12 +168,14 @@ class Grid:
         ValueError
             If the region has another number of axes, a step, or bounds outside the volume.
         """
+        if not isinstance(region, tuple | list) or not all(isinstance(part, slice) for part in region):
+            raise ValueError(f"a region is {self.ndim} slices of voxels, but found {shown(region)}")
         if len(region) != self.ndim:
             raise ValueError(f"a region of this volume needs {self.ndim} slices, but has {len(region)}")
         bounds = []
         for part, n in zip(region, self.shape, strict=True):
-            start = 0 if part.start is None else int(part.start)
-            stop = n if part.stop is None else int(part.stop)
+            start = _bound(part.start, 0, region)
+            stop = _bound(part.stop, n, region)
             if part.step not in (None, 1) or not 0 <= start <= stop <= n:
                 raise ValueError(
                     f"voxels {_slices(region)} are not a box inside a volume of {_tuple(self.shape)}"
@@ -219,6 +236,13 @@ def spatial_dims(ndim: int) -> tuple[str, ...]:
 def _tuple(values: Sequence[float] | Sequence[str] | NDArray[np.float64]) -> str:
     """Format for messages: ``(80, 0.5)`` rather than ``(np.float64(80.0), np.float64(0.5))``."""
     return "(" + ", ".join(v if isinstance(v, str) else f"{v:.10g}" for v in values) + ")"
+
+
+def _bound(value: Any, default: int, region: Region) -> int:
+    try:
+        return default if value is None else operator.index(value)
+    except TypeError:
+        raise ValueError(f"voxels {_slices(region)} are no whole numbers") from None
 
 
 def _slices(region: Region) -> str:

@@ -1,7 +1,8 @@
 """HDF5 files as CREMI ships them: datasets with the attributes ``resolution`` and ``offset``, read-only."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class StoredHDF5(StoredVolume):
     dataset: str
 
     def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
-        with h5py.File(self.file, "r") as file:
+        with _readable(self.path), h5py.File(self.file, "r") as file:
             return np.asarray(file[self.dataset][(0,) * self.dropped_axes + selection])
 
     def _store(self, region: Region, voxels: NDArray[Any]) -> None:
@@ -71,7 +72,7 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
         raise FileNotFoundError(f"{file_path}: there is no such HDF5 file")
     if not h5py.is_hdf5(file_path):
         raise ValueError(f"{file_path}: this is not an HDF5 file, or one that was cut short")
-    with h5py.File(file_path, "r") as file:
+    with _readable(path), h5py.File(file_path, "r") as file:
         dataset = _find(file, name, path)
         attributes = {key: _plain(value) for key, value in dataset.attrs.items()}
         layout = layout_from_attributes(dataset.shape, {**attributes, **stated}, where=path)
@@ -87,6 +88,17 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
             file=file_path,
             dataset=dataset.name,
         )
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """ValueError, naming the path, for what HDF5 finds wrong with a file; it has but one error for that."""
+    try:
+        yield
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise
+        raise ValueError(f"{path}: the HDF5 file is damaged or was cut short ({error})") from error
 
 
 def _split(path: str) -> tuple[str, str]:

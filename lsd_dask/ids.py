@@ -74,14 +74,22 @@ def decode(ids: np.ndarray, ndim: int = 3) -> np.ndarray:
     Raises
     ------
     ValueError
-        For 0, the background, and for ids that are larger than any address.
+        For 0, the background, for ids that are larger than any address, and for anything but whole numbers.
 
     Examples
     --------
     >>> decode(np.array([1, 2, 3, 5], dtype=np.uint64)).tolist()
     [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
     """
-    ids = np.asarray(ids, dtype=np.uint64)
+    if ndim not in BITS:
+        raise ValueError(f"ndim: found {ndim}, expected 2 or 3")
+    found = np.asarray(ids)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "ui") or found.min(initial=1) < 0:
+        raise ValueError(
+            f"Found ids of shape {found.shape} and type {found.dtype}, expected whole numbers of shape (n,), "
+            "from 1 on."
+        )
+    ids = found.astype(np.uint64)
     if len(ids) and ids.min() == 0:
         raise ValueError("Id 0 is the background and has no address.")
     if len(ids) and ids.max() > 2 ** (BITS[ndim] * ndim):

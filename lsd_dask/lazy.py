@@ -18,6 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 from numpy.typing import NDArray
 
+from .checks import naming, real_numbers, whole_numbers
 from .grids import TOLERANCE, Grid, Region, spatial_dims
 from .storage import StoredVolume
 
@@ -96,8 +97,11 @@ def grid_of(volume: Volume) -> Grid:
     dims = tuple(str(dim) for dim in volume.dims[volume.dims[:1] == ("channel",) :])
     if dims not in (spatial_dims(2), spatial_dims(3)):
         raise ValueError(f"expected the axes ([channel,] z, y, x) or ([channel,] y, x), found {volume.dims}")
-    known = dict(zip(reversed(dims), reversed(volume.attrs.get("voxel_size", ())), strict=False))
-    axes = [_axis(volume, dim, float(known.get(dim, 1.0))) for dim in dims]
+    stated = real_numbers(f"voxel_size of {volume.name!r}", volume.attrs.get("voxel_size", ()))
+    if not all(np.isfinite(v) and v > 0 for v in stated):
+        raise ValueError(f"voxel_size of {volume.name!r}: found {stated}, expected positive numbers")
+    known = dict(zip(reversed(dims), reversed(stated), strict=False))
+    axes = [_axis(volume, dim, known.get(dim, 1.0)) for dim in dims]
     voxel_size, offset = zip(*axes, strict=True)
     units = volume.attrs.get("units", "voxel")
     return Grid(dims, tuple(volume.sizes[dim] for dim in dims), voxel_size, offset, units)
@@ -176,7 +180,9 @@ def sources_of(array: da.Array) -> list[StoredVolume]:
 def _dask_array(stored: StoredVolume, chunks: int | Sequence[int] | None) -> da.Array:
     n_spatial = stored.grid.ndim
     spatial = stored.read_shape if chunks is None else chunks
-    spatial = (spatial,) * n_spatial if isinstance(spatial, int) else tuple(spatial)
+    with naming(stored.path):
+        spatial = (spatial,) * n_spatial if isinstance(spatial, int) else spatial
+        spatial = whole_numbers("chunks", spatial, least=1)
     if len(spatial) != n_spatial:
         raise ValueError(
             f"{stored.path}: chunks need {n_spatial} numbers, one per spatial axis, not {spatial}"
@@ -197,15 +203,22 @@ def _axis(volume: xr.DataArray, dim: str, known: float) -> tuple[float, float]:
     """Voxel size and lower corner along one axis, from its coordinates."""
     if dim not in volume.coords or volume.sizes[dim] == 0:
         return known, 0.0
-    centres = np.asarray(volume.coords[dim].values, dtype=np.float64)
+    try:
+        centres = np.asarray(volume.coords[dim].values, dtype=np.float64)
+    except (TypeError, ValueError):
+        kind = volume.coords[dim].dtype
+        raise ValueError(
+            f"the {dim} coordinates of {volume.name!r} hold {kind}, expected world positions"
+        ) from None
     voxel_size = known
     if len(centres) > 1:
         spacing = float(centres[-1] - centres[0]) / (len(centres) - 1)
         # A multiple of the known voxel size where it is one: coordinates carry rounding errors.
-        stride = max(round(spacing / known), 1)
+        stride = max(round(spacing / known), 1) if np.isfinite(spacing) else 1
         voxel_size = known * stride if abs(spacing - known * stride) <= TOLERANCE * known else spacing
         expected = centres[0] + np.arange(len(centres)) * voxel_size
-        if voxel_size <= 0 or np.max(np.abs(centres - expected)) > TOLERANCE * voxel_size:
+        # Written so that NaN does not pass.
+        if not (voxel_size > 0 and np.max(np.abs(centres - expected)) <= TOLERANCE * voxel_size):
             raise ValueError(f"the {dim} coordinates of {volume.name!r} are not evenly spaced and ascending")
     first = float(centres[0])
     offset = first - 0.5 * voxel_size

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psutil
@@ -68,7 +69,7 @@ class Ledger:
 
     def header(self) -> dict[str, Any]:
         """What is noted of the run that is recorded, whatever its fingerprint; empty where there is none."""
-        return dict(files.read_json(self._path(_HEADER))) if self.exists() else {}
+        return _read(self._path(_HEADER)) if self.exists() else {}
 
     def recorded_run(self) -> str | None:
         """Name of the run that is recorded, whatever its fingerprint.
@@ -109,7 +110,7 @@ class Ledger:
             "run": uuid.uuid4().hex,
             "identity": self.identity,
             "grid": None if grid is None else {"shape": grid.shape, "block_shape": grid.block_shape},
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "started": _now(),
             "by": _who(),
             "versions": {
                 name: importlib.metadata.version(name)
@@ -122,6 +123,10 @@ class Ledger:
         """Names of the blocks that are recorded as done."""
         names = files.names(self._path("blocks"))
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def has(self, block: Block) -> bool:
+        """Whether a block is recorded as done."""
+        return files.exists(self._path("blocks", f"{block.name}.json"))
 
     def record(self, block: Block, facts: Mapping[str, Any]) -> None:
         """Note that a block is done. To be called after its data are written."""
@@ -150,7 +155,7 @@ class Ledger:
     def finished(self) -> dict[str, Any] | None:
         """What `finish` noted, None where the step is not done."""
         path = self._path(_FINISHED)
-        return dict(files.read_json(path)) if self.is_current() and files.exists(path) else None
+        return _read(path) if self.is_current() and files.exists(path) else None
 
     def changes(self) -> list[str]:
         """Top-level entries of the identity that differ from those of the run that is recorded."""
@@ -199,10 +204,22 @@ def lock_of(directory: str) -> dict[str, Any]:
     """The lock of the ledger in a folder; empty where there is none that holds."""
     path = files.join(directory, _LOCK)
     try:
-        lock = dict(files.read_json(path))
+        lock = _read(path, "host", "process", "process_started", "beat")
     except FileNotFoundError:
         return {}
     return lock if _holds(lock) else {}
+
+
+def _read(path: str, *keys: str) -> dict[str, Any]:
+    """A record of a ledger; ValueError, naming the file, where it is none or lacks one of the keys."""
+    record = files.read_json(path)
+    missing = [key for key in keys if key not in record] if isinstance(record, dict) else ["all of it"]
+    if missing:
+        expected = ", ".join(keys) or "names with values"
+        raise ValueError(
+            f"{path}: found no record of a run, expected {expected}; was it written by something else?"
+        )
+    return dict(record)
 
 
 def _claim(path: str) -> dict[str, Any]:
@@ -214,7 +231,7 @@ def _claim(path: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "process": os.getpid(),
         "process_started": psutil.Process().create_time(),
-        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "since": _now(),
         "beat": time.time(),
     }
     if files.exists(path) and not lock_of(directory):
@@ -245,6 +262,10 @@ def _holds(lock: Mapping[str, Any]) -> bool:
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def _who() -> str:

@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from .checks import check_array
 from .grids import Grid
 from .overlap import Reader, Region, Volume
 from .volumes import grid_of
@@ -70,9 +71,11 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
 
     Raises
     ------
+    TypeError
+        If the mask is no array of booleans or numbers.
     ValueError
-        If a bare array's shape does not fit into the volume's, or a DataArray has other axes or does not
-        cover the volume.
+        If a mask holds NaN, a bare array's shape does not fit into the volume's, or a DataArray has other
+        axes or does not cover the volume.
 
     Examples
     --------
@@ -81,11 +84,18 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
     array([[0, 0, 1, 1, 1],
            [0, 0, 1, 1, 1]])
     """
+    check_array(mask, "mask")
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"mask: found dtype {mask.dtype}, expected booleans or numbers")
     if isinstance(mask, xr.DataArray):
         if mask.dims != grid.dims:
             found = ", ".join(map(str, mask.dims))
             raise ValueError(f"The mask has the axes ({found}), expected ({', '.join(grid.dims)}).")
         mask_grid = grid_of(mask)
+        if not mask_grid.same_units(grid):
+            raise ValueError(
+                f"The mask is in {mask_grid.units}, the volume in {grid.units}: expected the same."
+            )
         array = mask.data
     else:
         mask_grid = _covering(mask.shape, grid)
@@ -100,7 +110,16 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
             )
         if not np.array_equal(index, np.arange(n)):
             array = (np if isinstance(array, np.ndarray) else da).take(array, index, axis)
-    return array.astype(bool)
+    if isinstance(array, da.Array):
+        return da.map_blocks(_as_boolean, array, dtype=bool)
+    return _as_boolean(array)
+
+
+def _as_boolean(values: np.ndarray) -> np.ndarray:
+    """False where the mask is 0; NaN, which is not 0, says neither."""
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError("mask: found NaN, expected 0 where nothing is to be, and another number elsewhere")
+    return values.astype(bool)
 
 
 def _covering(mask_shape: Sequence[int], grid: Grid) -> Grid:
@@ -109,6 +128,8 @@ def _covering(mask_shape: Sequence[int], grid: Grid) -> Grid:
             f"A mask of shape {tuple(mask_shape)} was found for a volume of shape {grid.shape}, "
             "expected as many axes."
         )
+    if 0 in mask_shape:
+        raise ValueError(f"A mask of shape {tuple(mask_shape)} was found, expected at least one voxel.")
     factors = [-(-n // m) for n, m in zip(grid.shape, mask_shape, strict=True)]
     if any((m - 1) * f >= n for n, m, f in zip(grid.shape, mask_shape, factors, strict=True)):
         raise ValueError(

@@ -18,8 +18,10 @@ References
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
+from .checks import shown
 from .grids import Grid, spatial_dims
 
 _UNIT_NAMES = {
@@ -89,12 +91,14 @@ def layout_from_attributes(
     ValueError
         If the attributes do not fit the shape, or the axes are not ``[channel,] z, y, x``.
     """
-    voxel_size = _first(attributes, "voxel_size", "resolution")
-    offset = _first(attributes, "offset")
+    voxel_size = _entries(attributes, "voxel_size", "resolution", where=where)
+    offset = _entries(attributes, "offset", where=where)
     if voxel_size is not None and offset is not None and len(voxel_size) != len(offset):
         raise ValueError(f"{where}: voxel_size {list(voxel_size)} and offset {list(offset)} differ in length")
-    names = _first(attributes, "axis_names", "_ARRAY_DIMENSIONS") or axis_names
-    kinds = attributes.get("types") or kinds_of_axes(len(shape), names, voxel_size or offset)
+    names = _entries(attributes, "axis_names", "_ARRAY_DIMENSIONS", where=where, of=str) or axis_names
+    kinds = _entries(attributes, "types", where=where, of=str) or kinds_of_axes(
+        len(shape), names, voxel_size or offset
+    )
     units = attributes.get("units") or ("voxel" if voxel_size is None else "nanometer")
     return layout_of(shape, kinds, names, voxel_size=voxel_size, offset=offset, units=units, where=where)
 
@@ -235,7 +239,10 @@ def layout_of(
     dropped, dims = _check_axes(shape, list(kinds), names, where)
     spatial = tuple(dim for dim in dims if dim != "channel")
     n = len(spatial)
-    all_units = [units] * n if isinstance(units, str) else _spatial(units, kinds, "units", where)
+    all_units = [units] * n if isinstance(units, str) else units
+    if not isinstance(all_units, list | tuple) or not all(isinstance(unit, str) for unit in all_units):
+        raise ValueError(f"{where}: units: found {shown(units)}, expected the name of one, or one an axis")
+    all_units = _spatial(all_units, kinds, "units", where)
     unit_names = {_UNIT_NAMES.get(unit, unit) for unit in all_units}
     if len(unit_names) > 1:
         raise ValueError(f"{where}: all axes need the same unit, but they have {sorted(unit_names)}")
@@ -290,6 +297,21 @@ def _spatial(values: Sequence[Any], kinds: Sequence[str], what: str, where: str)
 def _first(attributes: Mapping[str, Any], *keys: str) -> Any:
     """Value of the first key that has one."""
     return next((attributes[key] for key in keys if attributes.get(key) is not None), None)
+
+
+def _entries(attributes: Mapping[str, Any], *keys: str, where: str, of: type | None = None) -> Any:
+    """List that the first key with a value has: of numbers, unless `of` says something else."""
+    value = _first(attributes, *keys)
+    if value is None or (of is str and isinstance(value, str)):
+        return value
+    kind = Real if of is None else of
+    if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+        found = next(key for key in keys if attributes.get(key) is not None)
+        expected = "numbers" if of is None else "names"
+        raise ValueError(
+            f"{where}: {found}: found {shown(value)}, expected a list of {expected}, one an axis"
+        )
+    return value
 
 
 def _tidy(value: float) -> float | int:

@@ -16,8 +16,9 @@ References
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
+from .checks import shown
 from .grids import Grid
 from .metadata import Layout, axes_of, kinds_of_axes, layout_of
 
@@ -43,10 +44,13 @@ def multiscales_of(attributes: Mapping[str, Any], *, where: str) -> list[Multisc
     ValueError
         If one of them names no arrays.
     """
-    multiscales = list(attributes.get("ome", attributes).get("multiscales", []))
+    ome = attributes.get("ome", attributes)
+    multiscales = ome.get("multiscales", []) if isinstance(ome, Mapping) else ome
+    if not isinstance(multiscales, list) or not all(isinstance(item, Mapping) for item in multiscales):
+        raise ValueError(f"{where}: expected OME-NGFF metadata with multiscales, but found {shown(ome)}")
     for multiscale in multiscales:
         datasets = multiscale.get("datasets")
-        if not datasets or not all("path" in dataset for dataset in datasets):
+        if not isinstance(datasets, list) or not datasets or not all(map(_has_path, datasets)):
             raise ValueError(f"{where}: OME-NGFF multiscales need datasets with paths, but found {datasets}")
     return multiscales
 
@@ -150,6 +154,15 @@ def add_multiscale(
     return {"ome": {"version": "0.5", **attributes.get("ome", {}), "multiscales": [*others, entry]}}
 
 
+def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
+    whole = isinstance(values, list) and len(values) == count
+    return whole and all(isinstance(value, int | float) for value in values)
+
+
+def _has_path(dataset: Any) -> bool:
+    return isinstance(dataset, Mapping) and isinstance(dataset.get("path"), str)
+
+
 def _transformation(
     multiscale: Multiscale, level: int, ndim: int, where: str
 ) -> tuple[list[float], list[float] | None]:
@@ -157,11 +170,11 @@ def _transformation(
     scale, translation = [1.0] * ndim, None
     own = multiscale["datasets"][level].get("coordinateTransformations", [])
     for step in [*own, *multiscale.get("coordinateTransformations", [])]:
-        kind = step.get("type")
-        values = step.get(kind)
+        kind = step.get("type") if isinstance(step, Mapping) else None
+        values = step.get(kind) if isinstance(kind, str) else None
         if kind == "identity":
             continue
-        if kind not in ("scale", "translation") or not isinstance(values, list) or len(values) != ndim:
+        if kind not in ("scale", "translation") or not _are_numbers(values, ndim):
             raise ValueError(f"{where}: expected scales and translations of {ndim} numbers, but found {step}")
         if kind == "scale":
             scale = [a * b for a, b in zip(scale, values, strict=True)]

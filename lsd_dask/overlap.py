@@ -385,6 +385,8 @@ def _gather(array: da.Array, region: Region, depth: Depth, shape: tuple[int, ...
     for chunks, s in zip(array.chunks[lead:], haloed, strict=True):
         ends = np.cumsum(chunks)
         indices = np.flatnonzero((ends > s.start) & (ends - chunks < s.stop))
+        if not indices.size:  # a region without voxels, which lies somewhere all the same
+            indices = np.searchsorted(ends, [s.start])
         picked.append(indices.tolist())
         start.append(int(ends[indices[0]] - chunks[indices[0]]))
         held.append(int(ends[indices[-1]]) - start[-1])

@@ -46,7 +46,7 @@ def write_table(path: str, columns: Mapping[str, Any], facts: Mapping[str, Any] 
 
 
 def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Read a table with the columns `names`, and the facts about it.
+    """Read a table with the columns `names`, all of whole numbers or lists of them, and the facts about it.
 
     Raises
     ------
@@ -69,7 +69,19 @@ def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
         raise ValueError(
             f"{path}: found the columns {', '.join(table.column_names)}, expected also {', '.join(missing)}."
         )
+    for name in names:
+        _check_integers(table[name], name, path)
     return table, facts
+
+
+def _check_integers(values: pa.ChunkedArray, name: str, path: str) -> None:
+    kind = values.type.value_type if pa.types.is_large_list(values.type) else values.type
+    if not pa.types.is_integer(kind):
+        raise ValueError(f"{path}: column {name} holds {values.type}, expected whole numbers.")
+    if values.null_count:
+        raise ValueError(
+            f"{path}: column {name} lacks {values.null_count} of {len(values)} values, expected all of them."
+        )
 
 
 class _Facts(dict[str, Any]):

@@ -25,6 +25,7 @@ import xarray as xr
 from dask.base import get_scheduler
 
 from . import files, parquet
+from .checks import check_array, check_axes, check_labels, naming, shown
 from .grids import Grid
 from .overlap import Reader, Region, Volume, bag_regions, grow, readers_of, within
 from .quantisation import quantisation_of, quantise
@@ -140,11 +141,22 @@ class RegionGraph:
         Raises
         ------
         FileNotFoundError, ValueError
-            If a file is missing, cut short, or another kind of table.
+            If a file is missing, cut short, another kind of table, or of another graph than the other one.
         """
         nodes, facts = NodeTable.from_parquet(files.join(directory, "nodes.parquet"))
         edges, _ = EdgeTable.from_parquet(files.join(directory, "edges.parquet"))
-        grid = Grid(facts["dims"], facts["shape"], facts["voxel_size"], facts["offset"], facts["units"])
+        with naming(files.join(directory, "nodes.parquet")):
+            grid = Grid(facts["dims"], facts["shape"], facts["voxel_size"], facts["offset"], facts["units"])
+            if facts["scale"] not in (255, 65535):
+                raise ValueError(f"found the scale {facts['scale']!r} of affinities, expected 255 or 65535")
+        known = np.isin(np.concatenate([edges.u, edges.v]), nodes.ids)
+        if not known.all():
+            unknown = np.concatenate([edges.u, edges.v])[~known][0]
+            path = files.join(directory, "edges.parquet")
+            raise ValueError(
+                f"{path}: found an edge of fragment {unknown}, which is not in nodes.parquet beside it; are "
+                "the two of one graph?"
+            )
         return cls(nodes, edges, grid, facts["scale"])
 
 
@@ -195,11 +207,13 @@ class CountRegion:
             )
         shift = quantisation_of(read.dtype).shift
         values = quantise(read).reshape((len(read), *core.shape))
-        direct = np.ascontiguousarray(values[np.abs(self.neighborhood).sum(axis=1) == 1])
-        return GraphTables(
-            NodeTable.of_block(core, direct, origin),
-            EdgeTable.of_block(values, labels, start, np.array(self.neighborhood), shift),
-        )
+        of_direct = np.abs(self.neighborhood).sum(axis=1) == 1
+        direct = values if of_direct.all() else np.ascontiguousarray(values[of_direct])
+        nodes = NodeTable.of_block(core, direct, origin)
+        # A block's memory is largest in what follows.
+        del read, core, direct
+        edges = EdgeTable.of_block(values, labels, start, np.array(self.neighborhood), shift)
+        return GraphTables(nodes, edges)
 
 
 def build_region_graph(
@@ -227,8 +241,8 @@ def build_region_graph(
     Raises
     ------
     ValueError
-        For shapes that do not match, negative ids, or affinities that are out of range or have another number
-        of channels.
+        For shapes or axes that do not match or hold no voxel, negative ids, or
+        affinities that are out of range or have another number of channels.
     TypeError
         For fragments that are not integers or affinities of another type.
 
@@ -294,12 +308,11 @@ def check_graph_input(
     affinities: Volume, fragments: Volume, neighborhood: Sequence[Sequence[int]] | None
 ) -> tuple[tuple[int, int, int], ...]:
     """Check what `build_region_graph` was given; the neighborhood as offsets z, y, x."""
-    ndim = fragments.ndim
-    if ndim not in (2, 3):
-        raise ValueError(f"Fragments have {ndim} axes, expected z, y, x or y, x.")
-    if fragments.dtype.kind not in "ui":
-        raise TypeError(f"Fragments are stored as {fragments.dtype}, expected integers.")
+    check_labels(fragments, "fragments")
+    check_array(affinities, "affinities")
     quantisation_of(affinities.dtype)
+    check_axes(affinities, "affinities", channel=True)
+    ndim = fragments.ndim
     if affinities.ndim != ndim + 1 or affinities.shape[1:] != fragments.shape:
         raise ValueError(
             f"Affinities of shape {affinities.shape} and fragments of shape {fragments.shape} do not match: "
@@ -307,10 +320,11 @@ def check_graph_input(
         )
     if isinstance(affinities, xr.DataArray) and isinstance(fragments, xr.DataArray):
         first, second = grid_of(affinities), grid_of(fragments)
-        if (first.voxel_size, first.offset) != (second.voxel_size, second.offset):
+        places = [f"voxel size {g.voxel_size}, offset {g.offset} {g.units}" for g in (first, second)]
+        here, there = (first.voxel_size, first.offset), (second.voxel_size, second.offset)
+        if here != there or not first.same_units(second):
             raise ValueError(
-                f"Affinities (voxel size {first.voxel_size}, offset {first.offset}) and fragments (voxel "
-                f"size {second.voxel_size}, offset {second.offset}) do not lie in the same place."
+                f"Affinities ({places[0]}) and fragments ({places[1]}) do not lie in the same place."
             )
     return check_neighborhood(neighborhood, affinities.shape[0], ndim)
 
@@ -326,10 +340,13 @@ def check_neighborhood(
                 f"{ndim}-D: pass the neighborhood, one offset a channel."
             )
         neighborhood = (-np.eye(ndim, dtype=int)).tolist()
-    offsets = np.asarray(neighborhood)
+    try:
+        offsets = np.asarray(neighborhood)
+    except ValueError:  # offsets of several lengths
+        offsets = np.array(None)
     if offsets.shape != (channels, ndim) or offsets.dtype.kind not in "ui" or not offsets.any(axis=1).all():
         raise ValueError(
-            f"Found the neighborhood {offsets.tolist()}, expected one offset of {ndim} whole numbers, not "
+            f"Found the neighborhood {shown(neighborhood)}, expected one offset of {ndim} whole numbers, not "
             f"all 0, for each of {channels} channels."
         )
     lifted = np.pad(offsets, ((0, 0), (3 - ndim, 0)))

@@ -9,11 +9,11 @@ kills its workers does not take others with it. At the end the run raises, namin
 
 import itertools
 import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from distributed import Client, Future, KilledWorker, as_completed
@@ -161,8 +161,11 @@ class RecordedTask:
     run: str | None
 
     def __call__(self, block: Block) -> dict[str, Any]:
-        """Facts about the block, as they are recorded."""
+        """Facts about the block, as they are recorded; none if they were recorded before."""
         self.ledger.check_run(self.run)
+        # A task whose worker dies before its client heard of its end is run again by dask.
+        if self.ledger.has(block):
+            return {}
         started = time.time()
         result = self.task.compute(block)
         self.ledger.check_run(self.run)
@@ -207,8 +210,13 @@ def _capacity(client: Client) -> int:
 
 def _peak_memory() -> int:
     """Most memory, in bytes, that this process has ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    # Linux hands the peak of `getrusage` down to processes that are started; this one is a process's own.
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(
+            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _error_of(future: Future) -> BaseException | None:

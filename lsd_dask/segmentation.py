@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from distributed import Client
 
 from . import files
 from .agglomeration import LookupTable
+from .checks import check_labels, described
 from .kernels import relabeling
 from .overlap import Reader, Region, Volume, map_regions
 
 
-def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
+def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]") -> Any:
     """Replace fragment ids by segment ids.
 
     Parameters
@@ -34,9 +36,11 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
     Raises
     ------
     TypeError
-        If the fragments are not integers.
+        If the fragments are no array of integers, or the table is none.
+    FileNotFoundError
+        If there is no such file of a table.
     ValueError
-        If there is a fragment that is not in the table.
+        If the fragments have other axes or hold no voxel; if there is a fragment that is not in the table.
 
     Examples
     --------
@@ -44,9 +48,15 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
     >>> relabel(np.array([[0, 3, 5]], np.uint64), lut)
     array([[0, 3, 3]], dtype=uint64)
     """
-    if fragments.dtype.kind not in "ui":
-        raise TypeError(f"Fragments are stored as {fragments.dtype}, expected integers.")
-    if isinstance(lut, str):
+    check_labels(fragments, "fragments")
+    if not isinstance(lut, LookupTable | Delayed | str | PathLike):
+        raise TypeError(
+            f"lut: found {described(lut)}, expected a LookupTable, as from MergeTree.cut, or the path of one"
+        )
+    if isinstance(lut, str | PathLike):
+        lut = fspath(lut)
+        if not files.is_file(lut):
+            raise FileNotFoundError(f"{lut}: there is no such lookup table")
         return map_regions(RelabelRegion(lut), [fragments], [False], depth=0, dtype=np.uint64)
     if isinstance(fragments, np.ndarray):
         return relabel_array(fragments, lut.compute() if isinstance(lut, Delayed) else lut)
@@ -55,6 +65,8 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str") -> Any:
 
 def relabel_array(fragments: np.ndarray, lut: LookupTable) -> np.ndarray:
     """`relabel` for an array in memory."""
+    if fragments.dtype.kind == "i" and fragments.min(initial=0) < 0:
+        raise ValueError(f"fragments: found the negative id {fragments.min()}, expected ids from 0 on")
     labels = np.ascontiguousarray(fragments, np.uint64)
     out = np.empty(labels.shape, np.uint64)
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -21,6 +21,9 @@ from .storage import StoredVolume
 
 #: What ends the name of an image file.
 SUFFIXES = (".tif", ".tiff", ".png")
+
+#: What their files begin with: TIFF of either byte order, small and large, and PNG.
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG\r\n\x1a\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,8 @@ def open_stack(path: str, stated: Mapping[str, Any]) -> StoredStack:
     files = _list_files(pattern)
     if not files:
         raise FileNotFoundError(f"{path}: no image files match")
+    if len(files) == 1:
+        _check_pages(files[0])
     first = _open(files[0])
     if first.ndim != 3:
         raise ValueError(f"{files[0]}: expected grey images, but found one of shape {first.shape[1:]}")
@@ -157,6 +162,8 @@ def _pattern_of(path: str) -> str:
     if not Path(path).is_dir():
         return glob.escape(path) if Path(path).exists() else path
     suffixes = Counter(item.suffix for item in Path(path).iterdir() if item.suffix.lower() in SUFFIXES)
+    if not suffixes:
+        raise FileNotFoundError(f"{path}: no image files are in this folder")
     if len(suffixes) > 1:
         kinds = ", ".join(f"{n} x {suffix}" for suffix, n in sorted(suffixes.items()))
         raise ValueError(f"{path}: there are several kinds of images ({kinds}); give a pattern such as *.tif")
@@ -173,13 +180,50 @@ def _grid(shape: tuple[int, ...], stated: Mapping[str, Any], path: str) -> Grid:
         raise ValueError(f"{path}: {error}") from None
 
 
+def _check_pages(file: str) -> None:
+    """ValueError for a TIFF file whose list of pages leads out of it.
+
+    The readers take the pages up to there for all of them: of a stack that was cut short, a part would be
+    read as if it were the whole.
+    """
+    size = Path(file).stat().st_size
+    with Path(file).open("rb") as stream:
+        kind = stream.read(4)
+        order: Literal["little", "big"] = "big" if kind[:2] == b"MM" else "little"
+        large = int.from_bytes(kind[2:4], order) == 43
+        if kind not in _SIGNATURES:
+            return  # another format, or no image
+        # In a large file counts are 8 bytes, entries 20 and places 8; else 2, 12 and 4.
+        of_count, of_entry, of_place = (8, 20, 8) if large else (2, 12, 4)
+        at = 8 if large else 4
+        seen = set()
+        while True:
+            stream.seek(at)
+            page = int.from_bytes(stream.read(of_place), order)
+            if page == 0:
+                return
+            stream.seek(page)
+            at = page + of_count + of_entry * int.from_bytes(stream.read(of_count), order)
+            if at + of_place > size or page in seen:
+                raise ValueError(
+                    f"{file}: the list of pages leads to byte {page:,} of {size:,}; this is no image that "
+                    "can be read, or one that was cut short"
+                )
+            seen.add(page)
+
+
 # dask-image is given one file at a time, never the pattern: for several files it opens the first through a
 # plugin interface that scikit-image is about to remove.
 def _open(file: str) -> da.Array:
+    reason = "this is no image that can be read, or one that was cut short"
+    # The readers would try one after the other, each leaving the file open.
+    with Path(file).open("rb") as stream:
+        if file.lower().endswith(SUFFIXES) and not stream.read(8).startswith(_SIGNATURES):
+            raise ValueError(f"{file}: {reason}")
     try:
         return imread(file)
     except UnknownFormatError as error:
-        raise ValueError(f"{file}: this is no image that can be read, or one that was cut short") from error
+        raise ValueError(f"{file}: {reason}") from error
 
 
 def _read(pages: da.Array, y: slice, x: slice) -> NDArray[Any]:

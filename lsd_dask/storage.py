@@ -4,8 +4,11 @@ A `StoredVolume` says where an array lies and what it looks like; it holds no op
 unpickles one can read a box, halo included, in a single call, and write boxes that are made of whole shards.
 """
 
+import gzip
 import hashlib
+import lzma
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +18,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from .checks import check_array, naming
 from .grids import Grid, Region
+
+# What codecs raise for bytes that are not what they wrote.
+_DAMAGED = (ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class StoredVolume:
         Raises
         ------
         ValueError
-            If the region is not a box inside the volume.
+            If the region is not a box inside the volume, or what is stored of it is damaged or cut short.
         """
         region = self._checked(region)
         selection = region if self.channels is None else (channels or slice(None), *region)
@@ -127,12 +134,16 @@ class StoredVolume:
 
         Raises
         ------
+        TypeError
+            If `array` is no array.
         ValueError
             If the region lies outside the volume or covers a shard in part, or if the shape or dtype of
             `array` is not that of the region. Nothing has been written then.
         """
         region = self._checked(region)
         self._check_alignment(region)
+        with naming(self.path):
+            check_array(array, "array")
         expected = self.shape[: self.ndim - self.grid.ndim] + tuple(part.stop - part.start for part in region)
         if array.shape != expected:
             raise ValueError(f"{self.path}: the region has shape {expected}, but the array {array.shape}")
@@ -170,7 +181,13 @@ class StoredVolume:
 
     def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
         array = _open_array(self.path, "r", self.fingerprint)
-        return np.asarray(array[(0,) * self.dropped_axes + selection])
+        try:
+            return np.asarray(array[(0,) * self.dropped_axes + selection])
+        except _DAMAGED as error:
+            box = ", ".join(f"{s.start}:{s.stop}" for s in selection[self.ndim - self.grid.ndim :])
+            raise ValueError(
+                f"{self.path}: voxels [{box}] cannot be read ({error}); was a file of the array cut short?"
+            ) from error
 
     def _store(self, region: Region, voxels: NDArray[Any]) -> None:
         array = _open_array(self.path, "r+", self.fingerprint)

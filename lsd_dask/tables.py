@@ -181,7 +181,11 @@ class EdgeTable:
         names = _EDGE_COLUMNS.values()
         table, facts = parquet.read_table(path, *names, "histogram_bins", "histogram_counts")
         starts, bins = parquet.unragged(table, "histogram_bins")
-        _, counts = parquet.unragged(table, "histogram_counts")
+        ends, counts = parquet.unragged(table, "histogram_counts")
+        if not np.array_equal(starts, ends):
+            raise ValueError(
+                f"{path}: histogram_bins and histogram_counts differ in length, expected the same."
+            )
         plain = {field: parquet.column(table, name) for field, name in _EDGE_COLUMNS.items()}
         return cls(**plain, starts=starts, bins=bins, bin_counts=counts), facts
 

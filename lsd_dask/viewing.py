@@ -10,6 +10,8 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import compute
 
+from .checks import check_array, described
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -221,8 +223,14 @@ def _colors_of(ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
 
 def _common_shape(volumes: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the spatial shape of all volumes."""
+    if not isinstance(volumes, Mapping):
+        raise TypeError(f"volumes: found {described(volumes)}, expected a mapping from names to arrays")
     if not volumes:
         raise ValueError("there is no volume to draw")
+    for name, volume in volumes.items():
+        check_array(volume, repr(name))
+        if volume.dtype.kind not in "biuf":
+            raise TypeError(f"{name!r}: found dtype {volume.dtype}, expected numbers")
     shapes = {name: tuple(volume.shape)[_has_channels(volume) :] for name, volume in volumes.items()}
     for name, shape in shapes.items():
         if len(shape) not in (2, 3) or 0 in shape:
@@ -246,6 +254,8 @@ def _check_section(section: int | None, shape: tuple[int, ...]) -> int | None:
         return None
     if section is None:
         return shape[0] // 2
+    if not isinstance(section, int | np.integer):
+        raise TypeError(f"section should be a whole number, not {section!r}")
     if not 0 <= section < shape[0]:
         raise ValueError(f"section should be one of 0 to {shape[0] - 1}, not {section}")
     return section

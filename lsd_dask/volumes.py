@@ -7,6 +7,7 @@ a up to, but without, b. ``attrs`` hold ``voxel_size`` and ``units``; the offset
 """
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,7 +21,8 @@ from dask.base import compute
 from numpy.typing import DTypeLike, NDArray
 
 from . import containers, metadata, ngff
-from .formats import open_stored, stored_zarr
+from .checks import check_array, described, naming, real_numbers, shown, whole_numbers
+from .formats import check_dtype, open_stored, stored_zarr
 from .grids import Grid, Region, spatial_dims
 from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of
 from .storage import StoredVolume, chunk_shape_for
@@ -142,9 +144,11 @@ def create_volume(
     ------
     FileExistsError
         If an array is there and `overwrite` is False, or if a group is there.
+    TypeError
+        If a shape is not made of whole numbers, or the dtype is none.
     ValueError
-        If shapes do not match, the inner chunks do not divide the block, the container has the other format,
-        or the path does not name an array in a container.
+        If shapes do not match, the inner chunks do not divide the block, voxels are to be no numbers, the
+        container has the other format, or the path does not name an array in a container.
 
     Notes
     -----
@@ -160,25 +164,30 @@ def create_volume(
     ((256, 256, 256), (12000.0, 1200.0, 1200.0))
     """
     path = containers.normalise_path(path)
-    n_spatial = _n_spatial(len(shape), dims, voxel_size)
-    spatial = tuple(shape[len(shape) - n_spatial :])
-    try:
+    with naming(path):
+        shape = whole_numbers("shape", shape, least=0)
+        n_spatial = _n_spatial(len(shape), dims, voxel_size)
+        spatial = shape[len(shape) - n_spatial :]
         grid = _grid(spatial, voxel_size, offset, units)
         block = _default_block(spatial) if block_shape is None else block_shape
         block = _checked_shape("block_shape", block, n_spatial)
         chunk = chunk_shape_for(block) if chunk_shape is None else chunk_shape
         chunk = _checked_shape("chunk_shape", chunk, n_spatial)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        if dtype is None:
+            raise TypeError("dtype: found None, expected the type of the voxels")
+        check_dtype(np.dtype(dtype))
+        _check_attributes(attributes)
+        if zarr_format not in (None, 2, 3):
+            raise ValueError(f"zarr_format: found {shown(zarr_format)}, expected 2 or 3")
     if any(b % c for b, c in zip(block, chunk, strict=True)):
         raise ValueError(
             f"{path}: block_shape {block} must be a multiple of chunk_shape {chunk} in every axis"
         )
-    lead = tuple(shape[: len(shape) - n_spatial])
+    lead = shape[: len(shape) - n_spatial]
     channels = lead[0] if lead else None
     array = containers.create_array(
         path,
-        tuple(shape),
+        shape,
         dtype,
         chunks=lead + chunk,
         shards=lead + block,
@@ -218,6 +227,8 @@ def save_volume(
     ------
     FileExistsError
         If an array is there and `overwrite` is False.
+    TypeError
+        If the volume is no array.
     ValueError
         As for `create_volume`; if a place is given for a DataArray; or if the volume is computed from the
         very array it would replace.
@@ -228,8 +239,10 @@ def save_volume(
     >>> save_volume(mask, "memory://doc.zarr/mask", voxel_size=(4, 4), offset=(80, 80), overwrite=True)
     """
     path = containers.normalise_path(path)
-    volume = _placed(volume, voxel_size, offset, units)
-    grid = grid_of(volume)
+    with naming(path):
+        check_array(volume, "volume")
+        volume = _placed(volume, voxel_size, offset, units)
+        grid = grid_of(volume)
     data = volume.data
     if overwrite:
         _refuse_own_source(data, path)
@@ -271,8 +284,8 @@ def _grid(
     shape: tuple[int, ...], voxel_size: Sequence[float] | None, offset: Sequence[float] | None, units: str
 ) -> Grid:
     n = len(shape)
-    sizes = (1.0,) * n if voxel_size is None else tuple(voxel_size)
-    corner = (0.0,) * n if offset is None else tuple(offset)
+    sizes = (1.0,) * n if voxel_size is None else real_numbers("voxel_size", voxel_size)
+    corner = (0.0,) * n if offset is None else real_numbers("offset", offset)
     return Grid(spatial_dims(n), shape, sizes, corner, units)
 
 
@@ -286,7 +299,8 @@ def _n_spatial(ndim: int, dims: Sequence[str] | None, voxel_size: Sequence[float
         )
     if ndim not in (2, 3, 4):
         raise ValueError(f"a volume has the axes ([channel,] z, y, x) or ([channel,] y, x), not {ndim} axes")
-    return 2 if ndim == 2 or (ndim == 3 and voxel_size is not None and len(voxel_size) == 2) else 3
+    stated = None if voxel_size is None else len(real_numbers("voxel_size", voxel_size))
+    return 2 if ndim == 2 or (ndim == 3 and stated == 2) else 3
 
 
 def _all_dims() -> list[tuple[str, ...]]:
@@ -294,11 +308,20 @@ def _all_dims() -> list[tuple[str, ...]]:
 
 
 def _checked_shape(name: str, shape: Sequence[int], n_spatial: int) -> tuple[int, ...]:
-    if len(shape) != n_spatial or any(n < 1 for n in shape):
-        raise ValueError(
-            f"{name} needs {n_spatial} positive numbers, one per spatial axis, not {tuple(shape)}"
-        )
-    return tuple(int(n) for n in shape)
+    numbers = whole_numbers(name, shape, least=0)
+    if len(numbers) != n_spatial or 0 in numbers:
+        raise ValueError(f"{name} needs {n_spatial} positive numbers, one per spatial axis, not {numbers}")
+    return numbers
+
+
+def _check_attributes(attributes: Mapping[str, Any] | None) -> None:
+    """Raise TypeError, before an array is made, for what cannot be written beside it."""
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise TypeError(f"attributes: found {described(attributes)}, expected a mapping")
+    try:
+        json.dumps(dict(attributes or {}))
+    except TypeError as error:
+        raise TypeError(f"attributes: found {shown(attributes)}, expected plain data ({error})") from None
 
 
 def _default_block(spatial: Sequence[int]) -> tuple[int, ...]:

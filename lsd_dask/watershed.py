@@ -148,24 +148,43 @@ def watershed_region(region: Region, affinities: Reader, mask: Reader | None, ru
 
 
 def _steepest_ascent(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
-    shape = affinities.shape
     margin = tuple(d - h for d, h in zip(rules.depth, rules.height_depth, strict=True))
     while True:
-        known = grow(region, margin, shape)
-        read = grow(known, rules.height_depth, shape)
-        _check_size(read)
-        values, keep = _read(read, affinities, mask, rules)
-        begin, end = _box(within(region, read))
-        if not keep[begin[0] : end[0], begin[1] : end[1], begin[2] : end[2]].any():
-            return np.zeros([s.stop - s.start for s in region], np.uint64)
-        heights, keep = _heights(values, keep, rules)
-        origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
-        slopes = _slopes(rules)
-        pointers = ascent.ascend(heights, begin, end, origin, slopes)
-        if ascent.follow(pointers, heights, begin, end, *_box(within(known, read)), origin, slopes):
-            found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
-            return found.reshape([s.stop - s.start for s in region])
+        found = _ascend(region, margin, affinities, mask, rules)
+        if found is not None:
+            return found
         margin = rules.beside([max(2 * m, FIRST_MARGIN) for m in margin])
+
+
+def _ascend(
+    region: Region, margin: Sequence[int], affinities: Reader, mask: Reader | None, rules: Rules
+) -> np.ndarray | None:
+    """Fragments of a region from slopes that are known `margin` voxels around it; None if that is too little.
+
+    Most of the memory that a block needs is needed here: 10 bytes for each voxel that is read (16 where
+    affinities are floating point), hence nothing is kept that is not needed any more.
+    """
+    shape = affinities.shape
+    known = grow(region, margin, shape)
+    read = grow(known, rules.height_depth, shape)
+    _check_size(read)
+    values, keep = _read(read, affinities, mask, rules)
+    begin, end = _box(within(region, read))
+    if not keep[begin[0] : end[0], begin[1] : end[1], begin[2] : end[2]].any():
+        return np.zeros([s.stop - s.start for s in region], np.uint64)
+    axes = np.arange(3 - len(values), 3)
+    inner = _mean_affinity(values, axes)
+    del values
+    heights, keep = _heights(inner, keep, axes, rules)
+    del inner
+    origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
+    slopes = _slopes(rules)
+    pointers = ascent.ascend(heights, begin, end, origin, slopes)
+    if not ascent.follow(pointers, heights, begin, end, *_box(within(known, read)), origin, slopes):
+        return None
+    del heights
+    found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
+    return found.reshape([s.stop - s.start for s in region])
 
 
 def _check_size(region: Region) -> None:
@@ -190,7 +209,7 @@ def _read(
             f"channels (direct neighbours along {'z, y, x' if ndim == 3 else 'y, x'}) before {ndim} spatial "
             "axes."
         )
-    values = quantise(values[ndim - 2 : ndim] if rules.in_xy and ndim == 3 else values[:ndim])
+    values = _quantised(values[ndim - 2 : ndim] if rules.in_xy and ndim == 3 else values[:ndim])
     keep = np.ones(values.shape[1:], bool)
     if mask is not None:
         keep &= mask.read(region).astype(bool)
@@ -203,25 +222,46 @@ def _read(
     return values.reshape((-1, *three_d)), keep.reshape(three_d)
 
 
-def _heights(values: np.ndarray, keep: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is inside."""
-    axes = np.arange(3 - len(values), 3)
+def _quantised(affinities: np.ndarray) -> np.ndarray:
+    """`quantise`, section by section where it copies: what it needs beside its result would be twice that."""
+    if affinities.dtype == np.uint8:
+        return quantise(affinities)
+    integers = np.empty(affinities.shape, quantisation_of(affinities.dtype).dtype)
+    for section in range(affinities.shape[1]):
+        integers[:, section] = quantise(affinities[:, section])
+    return integers
+
+
+def _mean_affinity(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Mean affinity of each voxel to both of its neighbours along some axes, from 0 to 1."""
     scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
     inner = height.interior(values, axes)
     inner /= np.float32(2 * len(values)) * scale
+    return inner
+
+
+def _heights(
+    inner: np.ndarray, keep: np.ndarray, axes: np.ndarray, rules: Rules
+) -> tuple[np.ndarray, np.ndarray]:
+    """The height of each voxel, -inf outside of fragments and in a rim around all; and what is inside.
+
+    Of the mean affinity of each voxel, and of what is to be kept at all; both arrays are overwritten.
+    """
     weights = _lift(list(rules.voxel_size), 0.0)
     if rules.in_xy:
         weights[0] = 0
     distance = height.signed_distance(inner > 0.5, weights, CAP)
-    keep = keep & (distance > -CAP)
+    keep &= distance > -CAP
     of_distance, of_affinity = (np.float32(w) for w in HEIGHTS[rules.height])
     inner *= of_affinity
     if of_distance:
-        inner += of_distance * distance
+        distance *= of_distance
+        inner += distance
+    del distance
     if rules.smoothing > 0:
         inner = height.smooth(inner, _taps(rules), axes)
     rimmed = np.full([n + 2 for n in inner.shape], -np.inf, np.float32)
-    rimmed[1:-1, 1:-1, 1:-1] = np.where(keep, inner, -np.inf)
+    np.copyto(rimmed[1:-1, 1:-1, 1:-1], inner, where=keep)
     return rimmed, keep
 
 

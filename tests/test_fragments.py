@@ -186,12 +186,12 @@ def test_a_block_of_a_stored_volume_is_one_task_a_pass(tmp_path: Path) -> None:
     [
         ({"method": "waterfall"}, "There is no method 'waterfall', expected"),
         ({"height": "altitude"}, "There is no height 'altitude', expected one of distance, affinity, both"),
-        ({"smoothing": -1}, "smoothing is -1 voxels, expected 0 to 16"),
-        ({"min_seed_distance": 0}, "min_seed_distance is 0 voxels, expected at least 1"),
-        ({"context": (3, 3)}, r"context is \[3, 3\], expected 3 numbers"),
+        ({"smoothing": -1}, r"smoothing \(in voxels\) is -1, expected 0 to 16"),
+        ({"min_seed_distance": 0}, "min_seed_distance: found 0, expected a whole number from 1 on"),
+        ({"context": (3, 3)}, r"context: found \[3, 3\], expected 3 numbers"),
         ({"filter_fragments": 40}, "filter_fragments is 40, expected 0 to 1"),
         ({"epsilon_agglomerate": -0.1}, r"epsilon_agglomerate is -0\.1, expected 0 to 1"),
-        ({"remove_debris": -1}, "remove_debris is -1 voxels, expected 0 or more"),
+        ({"remove_debris": -1}, "remove_debris: found -1, expected a whole number from 0 on"),
         ({"mask": np.ones((5, 5))}, r"mask of shape \(5, 5\) was found for a volume of shape \(8, 8, 8\)"),
     ],
 )
@@ -216,7 +216,7 @@ def test_sections_of_an_image() -> None:
             r"values from 3\.5 to 3\.5, expected values from 0",
         ),
         (np.full((3, 8, 8, 8), np.nan, np.float32), ValueError, "hold NaN, expected"),
-        (np.ones((8, 8), np.float32), ValueError, r"shape \(8, 8\) were found, expected channel"),
+        (np.ones((8, 8), np.float32), ValueError, r"found shape \(8, 8\), 2 axes, expected channel"),
     ],
 )
 def test_arrays_that_are_no_affinities(values: np.ndarray, error: type, message: str) -> None:

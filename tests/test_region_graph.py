@@ -434,7 +434,7 @@ def placed(array, offset):
     ("affs", "frags", "neighborhood", "error", "message"),
     [
         (AFFS, FRAGS[0, 0], None, ValueError, "1 axes, expected z, y, x or y, x"),
-        (AFFS, FRAGS.astype(float), None, TypeError, "stored as float64, expected integers"),
+        (AFFS, FRAGS.astype(float), None, TypeError, "found dtype float64, expected integers"),
         (AFFS, -FRAGS.astype(np.int64), None, ValueError, "negative"),
         (AFFS.astype(int), FRAGS, None, TypeError, "stored as int64, expected uint8"),
         (AFFS + 2, FRAGS, None, ValueError, "values from 2 to 2, expected"),

@@ -87,7 +87,7 @@ def test_another_merge_function_keeps_fragments_and_graph(
     second = workflows.segment(options(container), threshold=0.3, merge_function="mean")
     # The blocks of the segmentation alone.
     assert second.blocks - second.skipped == 2 * 2 * 2
-    assert "segmentation: made anew, replacing 8 finished blocks (merge_function" in capsys.readouterr().err
+    assert "segmentation: made anew, replacing 8 finished blocks (lookup table" in capsys.readouterr().err
     assert first.threshold == second.threshold == 0.3
 
 

@@ -17,6 +17,7 @@ from lsd_dask.runs import RunSummary
 from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 
 from .inputs import Offsets, block_shape_for, identity_of, naming
+from .memory import check_memory, counting, worker_limit
 from .options import RunOptions
 from .running import hold, ledger_for, prepare, run
 from .tasks import add_up, remove_tables, write_table
@@ -74,6 +75,8 @@ def count_graph(
     directory = rag_directory(container, dataset)
     blocks = BlockGrid(grid.shape, block_shape)
     written = [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
+    needs = counting(affinities, fragments, offsets)
+    check_memory(_STEP, needs, block_shape, grid, worker_limit(client))
     with hold(ledger):
         outputs = written if ledger.finished() is not None else ()
         if not prepare(ledger, options, what="region graph", outputs=outputs):

@@ -20,6 +20,7 @@ from lsd_dask.overlap import StoredReader
 from .config import workflow
 from .find_segments import open_merge_tree, rag_directory_of
 from .inputs import block_shape_for, check_labels, identity_of, naming, open_labels, shared_part
+from .memory import check_memory, overlaps, worker_limit
 from .models import EvaluateVolumesConfig
 from .running import (
     StepResult,
@@ -78,6 +79,8 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     ledger = ledger_for(container, "evaluate_volumes", dataset, identity)
     blocks = BlockGrid(grid.shape, block_shape)
     with hold(ledger), cluster(config) as client:
+        needs = overlaps(truth, fragments)
+        check_memory("count overlaps", needs, block_shape, grid, worker_limit(client))
         if not prepare(ledger, config, what="overlaps"):
             ledger.begin(blocks)
         summary = run("count overlaps", _OverlapBlock(truth, fragments, ledger), blocks, ledger, client)

@@ -24,6 +24,7 @@ from .config import workflow
 from .counting import count_graph
 from .fields import array_path
 from .inputs import block_shape_for, identity_of, naming, open_affinities, to_voxels
+from .memory import check_memory, extraction, worker_limit
 from .models import ExtractFragmentsConfig
 from .running import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
 from .tasks import VolumeTask
@@ -44,6 +45,8 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     plan = plan_fragments(config)
     grid, shape = plan.grid, plan.block_shape
     with cluster(config) as client:
+        needs = extraction(plan.affinities, plan.rules)
+        check_memory("extract fragments", needs, shape, grid, worker_limit(client))
         with hold(plan.ledger):
             out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
             task = plan.task(out)

@@ -12,6 +12,7 @@ from .config import workflow
 from .extract_fragments import RelabelBlock
 from .find_segments import open_merge_tree
 from .inputs import block_shape_for, identity_of, open_labels
+from .memory import check_memory, relabelling, worker_limit
 from .models import ExtractSegmentationConfig
 from .running import (
     StepResult,
@@ -39,18 +40,17 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     tree = open_merge_tree(config, config)
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, config.block_size, config.fragments_path)
-    agglomerated = ledger_for(container, "agglomerate", files.join(dataset, config.merge_function), {})
+    lut = tree.cut(config.threshold)
     identity = {
         "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
-        "merge_tree": agglomerated.recorded_run(),
-        "merge_function": config.merge_function,
-        "threshold": config.threshold,
+        "lookup table": lut.digest,
         "blocks": block_shape,
     }
     ledger = ledger_for(config.out_file, "extract_segmentation", config.out_dataset, identity)
     check_output(ledger, config.out_path, fragments.stored.path)
-    lut = tree.cut(config.threshold)
     with hold(ledger), cluster(config) as client:
+        needs = relabelling(fragments, len(lut))
+        check_memory("extract segmentation", needs, block_shape, grid, worker_limit(client))
         out = prepare_volume(ledger, config, config.out_path, grid, "uint64", block_shape, "segmentation")
         table = files.join(ledger.directory, "lookup.parquet")
         lut.to_parquet(table)

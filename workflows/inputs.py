@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
+from lsd_dask.checks import naming as naming
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid, Region
 from lsd_dask.overlap import StoredReader
@@ -25,26 +25,6 @@ LARGE_VOLUME = 2**28
 SAMPLE = 32
 
 type Offsets = tuple[tuple[int, int, int], ...]
-
-
-@contextmanager
-def naming(*paths: str) -> Iterator[None]:
-    """Begin the message of an error by the paths of what it is about, unless it names the first already.
-
-    Examples
-    --------
-    >>> with naming("affs.zarr"):
-    ...     raise ValueError("found 2 channels, expected 3")
-    Traceback (most recent call last):
-    ValueError: affs.zarr: found 2 channels, expected 3
-    """
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if paths[0] in str(error):
-            raise
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{', '.join(paths)}: {error}") from error
 
 
 def open_region(path: str, options: RegionOptions) -> StoredReader:
@@ -161,7 +141,8 @@ def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
 def _check_same_voxels(stored: StoredVolume, grid: Grid, like: str) -> None:
     if stored.grid.dims != grid.dims:
         raise ValueError(f"{stored.path} has the axes {stored.grid.dims}, but {like} has {grid.dims}.")
-    if any(abs(a - b) > 1e-6 * b for a, b in zip(stored.grid.voxel_size, grid.voxel_size, strict=True)):
+    sizes = zip(stored.grid.voxel_size, grid.voxel_size, strict=True)
+    if any(abs(a - b) > 1e-6 * b for a, b in sizes) or not grid.same_units(stored.grid):
         raise ValueError(
             f"{stored.path} has voxels of {stored.grid.voxel_size} {stored.grid.units}, but {like} of "
             f"{grid.voxel_size} {grid.units}: expected the same."

@@ -11,6 +11,7 @@ from lsd_dask.overlap import Haloed, StoredReader
 
 from .config import workflow
 from .inputs import block_shape_for, identity_of, open_labels
+from .memory import check_memory, description, worker_limit
 from .models import LsdsConfig
 from .running import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
 from .tasks import VolumeTask
@@ -47,6 +48,8 @@ def lsds(config: LsdsConfig) -> StepResult:
     ledger = ledger_for(config.lsds_file, "lsds", config.lsds_dataset, identity)
     check_output(ledger, config.lsds_path, labels.stored.path)
     with hold(ledger), cluster(config) as client:
+        needs = description(labels, method, config.dtype)
+        check_memory("describe shapes", needs, block_shape, grid, worker_limit(client))
         out = prepare_volume(
             ledger,
             config,
@@ -78,5 +81,7 @@ class _DescribeBlock(VolumeTask):
     def compute(self, block: Block) -> np.ndarray:
         values = Haloed(self.method, self.method.depth)(block.region, self.labels)
         if self.out.dtype == np.uint8:
-            values = np.rint(values * 255).astype(np.uint8)
+            values *= np.float32(255)
+            np.rint(values, out=values)
+            values = values.astype(np.uint8)
         return values

@@ -241,6 +241,7 @@ def run(
     if name is not None:
         block = grid.named(name)
         console.print(f"{step}: block {name}, voxels {block.place}")
+        ledger.forget(block)
         raise BlockDone(RecordedTask(task, ledger, ledger.recorded_run())(block))
     assert client is not None
     with Progress(

@@ -118,7 +118,8 @@ def _status_of(directory: str, runs: str) -> StepStatus:
     ledger = Ledger(directory, {})
     header = ledger.header()
     step, _, output = directory.removeprefix(f"{runs}/").partition("/")
-    grid = None if not header.get("grid") else BlockGrid(*map(tuple, header["grid"].values()))
+    noted = header.get("grid")
+    grid = BlockGrid(tuple(noted["shape"]), tuple(noted["block_shape"])) if noted else None
     done = ledger.done()
     failures = files.read_json(ledger.failures_path) if files.exists(ledger.failures_path) else {}
     missing: Sequence[str] = ()

@@ -6,6 +6,7 @@ import dask.array as da
 import xarray as xr
 from dask.delayed import delayed
 
+from ..checks import check_array
 from ..grids import TOLERANCE
 from ..lazy import Volume, grid_of
 from ..overlap import Reader, Region, map_regions
@@ -97,14 +98,15 @@ def count_overlaps(truth: Volume, test: Volume) -> ContingencyTable:
     ValueError
         If shapes, voxel sizes or offsets differ, or a label is negative.
     """
-    check_labels(truth, "truth")
-    check_labels(test, "test")
+    for volume, name in ((truth, "truth"), (test, "test")):
+        check_array(volume, name)
+        check_labels(volume, name)
     _check_same_place(truth, test)
     arrays: list[Any] = [
         volume.data if isinstance(volume, xr.DataArray) else volume for volume in (truth, test)
     ]
     chunks = next((array.chunks for array in arrays if isinstance(array, da.Array)), None)
-    if chunks is None:
+    if chunks is None or 0 in truth.shape:
         return ContingencyTable.from_volumes(*arrays)
     # The chunks of the first volume are the blocks, so it must have some.
     blocks = [array if isinstance(array, da.Array) else da.from_array(array, chunks) for array in arrays]
@@ -117,6 +119,8 @@ def _check_same_place(truth: Volume, test: Volume) -> None:
     if not (isinstance(truth, xr.DataArray) and isinstance(test, xr.DataArray)):
         return
     here, there = grid_of(truth), grid_of(test)
+    if not here.same_units(there):
+        raise ValueError(f"truth is in {here.units}, test in {there.units}: expected the same")
     for what in ("voxel_size", "offset"):
         expected, found = getattr(here, what), getattr(there, what)
         if any(abs(a - b) > TOLERANCE * v for a, b, v in zip(expected, found, here.voxel_size, strict=True)):

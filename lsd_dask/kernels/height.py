@@ -50,28 +50,31 @@ def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.n
     square_z = np.float32(weights[0]) * np.float32(weights[0])
     square_y = np.float32(weights[1]) * np.float32(weights[1])
     square_x = np.float32(weights[2]) * np.float32(weights[2])
-    along_x = np.empty((depth, height, width), np.float32)
+    # Squared until the last pass. Each pass is in place, from a copy of the plane that it changes: that is
+    # small, a second volume would not be.
+    distance = np.empty((depth, height, width), np.float32)
     for z in range(depth):
         for y in range(height):
-            _along_row(inside[z, y], square_x, limit, along_x[z, y])
-    along_y = np.empty_like(along_x)
-    for z in range(depth):
-        for y in range(height):
-            along_y[z, y] = along_x[z, y]
-            if square_y == 0:
-                continue
-            for step in range(1, height):
-                reach = np.float32(step * step) * square_y
-                if reach >= limit:
-                    break
-                for sign in (-1, 1):
-                    other = y + sign * step
-                    if 0 <= other < height:
-                        _improve(along_y[z, y], inside[z, y], inside[z, other], along_x[z, other], reach)
-    distance = along_x
-    for z in range(depth):
-        for y in range(height):
-            best = along_y[z, y].copy()
+            _along_row(inside[z, y], square_x, limit, distance[z, y])
+    if square_y > 0:
+        plane = np.empty((height, width), np.float32)
+        for z in range(depth):
+            plane[:] = distance[z]
+            for y in range(height):
+                for step in range(1, height):
+                    reach = np.float32(step * step) * square_y
+                    if reach >= limit:
+                        break
+                    for sign in (-1, 1):
+                        other = y + sign * step
+                        if 0 <= other < height:
+                            _improve(distance[z, y], inside[z, y], inside[z, other], plane[other], reach)
+    plane = np.empty((depth, width), np.float32)
+    for y in range(height):
+        for z in range(depth):
+            plane[z] = distance[z, y]
+        for z in range(depth):
+            best = distance[z, y]
             if square_z > 0:
                 for step in range(1, depth):
                     reach = np.float32(step * step) * square_z
@@ -80,10 +83,10 @@ def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.n
                     for sign in (-1, 1):
                         other = z + sign * step
                         if 0 <= other < depth:
-                            _improve(best, inside[z, y], inside[other, y], along_y[other, y], reach)
+                            _improve(best, inside[z, y], inside[other, y], plane[other], reach)
             for x in range(width):
                 d = np.sqrt(best[x])
-                distance[z, y, x] = d if inside[z, y, x] else -d
+                best[x] = d if inside[z, y, x] else -d
     return distance
 
 
@@ -126,26 +129,26 @@ def _improve(
 
 @kernel
 def smooth(height: np.ndarray, taps: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Convolve with symmetric taps along some axes, repeating the outermost voxels; float32.
+    """Convolve with symmetric taps along some axes, repeating the outermost voxels; in place, float32.
 
     `taps` are the centre tap and those of one side. Taps are added in a fixed order. For example [0, 4, 0]
     with taps [0.5, 0.25] along x gives [1, 2, 1].
     """
-    source = height
+    depth, rows, width = height.shape
     for axis in axes:
-        target = np.empty_like(source)
-        depth, rows, width = source.shape
-        for z in range(depth):
-            for y in range(rows):
-                out = target[z, y]
-                row = source[z, y]
+        lines = np.empty((depth if axis == 0 else rows, width), np.float32)
+        for i in range(rows if axis == 0 else depth):
+            for j in range(lines.shape[0]):
+                lines[j] = height[j, i] if axis == 0 else height[i, j]
+            for j in range(lines.shape[0]):
+                out = height[j, i] if axis == 0 else height[i, j]
+                row = lines[j]
                 for x in range(width):
                     out[x] = taps[0] * row[x]
                 for t in range(1, taps.size):
-                    if axis == 0:
-                        _add_rows(out, source[max(z - t, 0), y], source[min(z + t, depth - 1), y], taps[t])
-                    elif axis == 1:
-                        _add_rows(out, source[z, max(y - t, 0)], source[z, min(y + t, rows - 1)], taps[t])
+                    if axis < 2:
+                        below, above = max(j - t, 0), min(j + t, lines.shape[0] - 1)
+                        _add_rows(out, lines[below], lines[above], taps[t])
                     else:
                         for x in range(min(t, width)):
                             out[x] += taps[t] * (row[0] + row[min(x + t, width - 1)])
@@ -153,8 +156,7 @@ def smooth(height: np.ndarray, taps: np.ndarray, axes: np.ndarray) -> np.ndarray
                             _add_rows(out[t : width - t], row[: width - 2 * t], row[2 * t :], taps[t])
                         for x in range(max(t, width - t), width):
                             out[x] += taps[t] * (row[max(x - t, 0)] + row[width - 1])
-        source = target
-    return source
+    return height
 
 
 @device

@@ -1,0 +1,310 @@
+"""How much memory a block of each step needs, so that a run that would die of it is refused before it begins.
+
+Coefficients are bytes a voxel, counted from the arrays that the code holds at its peak and checked against
+measured blocks by ``benchmarks/memory.py``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import zarr
+from distributed import Client
+
+from lsd_dask.descriptors import Method
+from lsd_dask.grids import Grid
+from lsd_dask.overlap import StoredReader
+from lsd_dask.region_graph import CountRegion
+from lsd_dask.storage import StoredVolume
+from lsd_dask.watershed import Rules
+
+from .inputs import Offsets
+
+type BytesFor = Callable[[tuple[int, ...]], int]
+
+#: Bytes of a worker that has imported everything and loaded its kernels (up to 410 MB were measured), and of
+#: what its allocator keeps of small arrays.
+BASE = 450_000_000
+
+#: Share of a worker's limit that can be used: there dask pauses it, and soon after kills it.
+USABLE = 0.8
+
+#: Beside what is read there is the same in decoded chunks, and half of that in compressed ones.
+DECODING = 1.5
+#: What is written is there a second time in chunks, and these compressed.
+WRITING = 3.5
+
+#: Of each voxel that steepest ascent reads: affinity and distance in float32, two flags, and a fifth more for
+#: what the allocator keeps of reading.
+ASCENT = 12.0
+#: Of each voxel that the seeded watershed reads, mostly for seeds; fewer where sections are done singly.
+SEEDED, SEEDED_IN_XY = 54.0, 24.0
+
+#: Of each face between two fragments: its edge and its bin, in arrays that grow by doubling, and sorted bins.
+FACE = 12.0
+#: Faces a voxel, for each direct neighbour and for each of longer range; an upper bound for usual fragments.
+DIRECT_FACES, FAR_FACES = 0.3, 1.0
+
+#: Of each row of a lookup table: two columns in the file, in Arrow and, copied, in NumPy.
+TABLE_ROW = 64
+
+#: Of each descriptor where uint8 is made of float32: itself, scaled, rounded, and the result.
+ROUNDING = 14.0
+
+#: Least side of a block, in voxels, that is proposed; sides are multiples of it.
+_LEAST_SIDE = 8
+
+
+def extraction(affinities: StoredReader, rules: Rules) -> BytesFor:
+    """What extracting fragments needs.
+
+    Parameters
+    ----------
+    affinities
+        What is processed; around it, the whole stored volume is read.
+    rules
+        Of the watershed.
+
+    Returns
+    -------
+    callable
+        Bytes for a block shape in voxels. Where steepest ascent has to read twice the context, it is more.
+    """
+    stored = affinities.stored
+    reading = _reading(stored)
+    channels, size = stored.channels or 1, stored.dtype.itemsize
+    # What is not uint8 becomes uint16 beside what was read.
+    integers = 0 if stored.dtype == "uint8" else 2 * channels
+    if rules.method == "seeded":
+        work = (SEEDED_IN_XY if rules.in_xy else SEEDED) + integers
+    else:
+        work = max(ASCENT, channels * size + integers + 6)
+
+    def bytes_for(shape: tuple[int, ...]) -> int:
+        read = _grown(shape, rules.depth, stored.grid.shape)
+        block = math.prod(shape)
+        ids = (5 * math.prod(read) + 8 * block, WRITING * 8 * block)
+        return BASE + int(max(reading(read), work * math.prod(read), *ids))
+
+    return bytes_for
+
+
+def counting(affinities: StoredReader, fragments: StoredReader, neighborhood: Offsets) -> BytesFor:
+    """What counting a region graph needs.
+
+    Parameters
+    ----------
+    affinities, fragments
+        Of the same region.
+    neighborhood
+        Offsets of the channels that count, in voxels.
+
+    Returns
+    -------
+    callable
+        Bytes for a block shape in voxels.
+    """
+    depth = CountRegion(neighborhood).depth[3 - len(fragments.shape) :]
+    of_affinities, of_fragments = _reading(affinities.stored), _reading(fragments.stored)
+    direct = sum(sum(map(abs, offset)) == 1 for offset in neighborhood)
+    faces = DIRECT_FACES * direct + FAR_FACES * (len(neighborhood) - direct)
+    channels, size = affinities.stored.channels or 1, affinities.stored.dtype.itemsize
+    # What is not uint8 is scaled, and then becomes uint16.
+    integers = 0 if affinities.stored.dtype == "uint8" else (size + 2) * len(neighborhood)
+
+    def bytes_for(shape: tuple[int, ...]) -> int:
+        read = _grown(shape, depth, fragments.shape)
+        block, labels = math.prod(shape), 8 * math.prod(read)
+        nodes = labels + 8 * block + max(of_affinities(shape), (channels * size + integers) * block)
+        edges = labels + (channels * size + FACE * faces) * block
+        return BASE + int(max(of_fragments(read), nodes, edges))
+
+    return bytes_for
+
+
+def relabelling(fragments: StoredReader, rows: int) -> BytesFor:
+    """What replacing fragments by way of a lookup table needs.
+
+    Parameters
+    ----------
+    fragments
+        What is relabelled.
+    rows
+        Number of fragments in the table, which each worker holds.
+
+    Returns
+    -------
+    callable
+        Bytes for a block shape in voxels.
+    """
+    reading = _reading(fragments.stored)
+    size = fragments.stored.dtype.itemsize
+
+    def bytes_for(shape: tuple[int, ...]) -> int:
+        block = math.prod(shape)
+        return BASE + TABLE_ROW * rows + int(max(reading(shape), (size + 16) * block, WRITING * 8 * block))
+
+    return bytes_for
+
+
+def overlaps(truth: StoredReader, fragments: StoredReader) -> BytesFor:
+    """What counting the overlaps of fragments and true objects needs.
+
+    Parameters
+    ----------
+    truth, fragments
+        Of the same region.
+
+    Returns
+    -------
+    callable
+        Bytes for a block shape in voxels.
+    """
+    of_truth, of_fragments = _reading(truth.stored), _reading(fragments.stored)
+    size = truth.stored.dtype.itemsize
+
+    def bytes_for(shape: tuple[int, ...]) -> int:
+        # Both are counted in pieces, as uint64.
+        pieces = 16 * min(math.prod(shape), 2**23)
+        return BASE + int(max(of_truth(shape), size * math.prod(shape) + max(of_fragments(shape), pieces)))
+
+    return bytes_for
+
+
+def description(labels: StoredReader, method: Method, dtype: str) -> BytesFor:
+    """What describing shapes needs.
+
+    Parameters
+    ----------
+    labels
+        What is described.
+    method
+        Of the descriptors.
+    dtype
+        Of what is written, "uint8" or "float32".
+
+    Returns
+    -------
+    callable
+        Bytes for a block shape in voxels.
+    """
+    reading = _reading(labels.stored)
+    channels, size = len(method.channels), labels.stored.dtype.itemsize
+
+    def bytes_for(shape: tuple[int, ...]) -> int:
+        read, block = _grown(shape, method.depth, labels.shape), math.prod(shape)
+        # Labels, their numbers, the result and half of it: see the notes of `local_shape_descriptors`.
+        work = (size + 4) * math.prod(read) + 1.5 * 4 * channels * block
+        result = (ROUNDING if dtype == "uint8" else WRITING * 4) * channels * block
+        return BASE + int(max(reading(read), work, result))
+
+    return bytes_for
+
+
+def check_memory(
+    step: str, bytes_for: BytesFor, block_shape: tuple[int, ...], grid: Grid, limit: int | None
+) -> None:
+    """Check that a worker's memory is enough for a block.
+
+    Parameters
+    ----------
+    step
+        Name of the step, for the message.
+    bytes_for
+        What a block of a shape (in voxels) needs, in bytes.
+    block_shape
+        In voxels.
+    grid
+        Of what is processed, for block sizes in world units.
+    limit
+        Of a worker, in bytes; None or 0 for none.
+
+    Raises
+    ------
+    MemoryError
+        If it is not. The message names a block size that would fit, or else the least memory that would do.
+    """
+    usable = USABLE * (limit or math.inf)
+    needed = bytes_for(block_shape)
+    if needed <= usable:
+        return
+    problem = (
+        f"{step}: a block of {_times(block_shape)} voxels needs about {_gigabytes(needed)}, but a worker may "
+        f"use {_gigabytes(usable)} ({USABLE:.0%} of its memory)."
+    )
+    shape = block_shape
+    while bytes_for(shape) > usable:
+        if max(shape) <= _LEAST_SIDE:
+            least = _gigabytes(bytes_for(shape) / USABLE)
+            raise MemoryError(
+                f"{problem} No block would fit: even one of {_times(shape)} voxels takes workers with "
+                f"{least}."
+            )
+        shape = _halved(shape)
+    size = ", ".join(f"{n * v:.10g}" for n, v in zip(shape, grid.voxel_size, strict=True))
+    raise MemoryError(
+        f"{problem} With block_size [{size}] it would need {_gigabytes(bytes_for(shape))}; or give workers "
+        f"{_gigabytes(needed / USABLE)} or more."
+    )
+
+
+def worker_limit(client: Client | None) -> int | None:
+    """The least memory, in bytes, that a worker of a client has for one block.
+
+    Parameters
+    ----------
+    client
+        Of a cluster; None where a block is run in this process.
+
+    Returns
+    -------
+    int or None
+        A worker with several threads works on as many blocks at once, and divides its limit by them. None if
+        there is no worker yet, or no limit.
+    """
+    if client is None:
+        return None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] // max(1, worker["nthreads"]) for worker in workers]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _reading(stored: StoredVolume) -> Callable[[Sequence[int]], float]:
+    """Bytes that reading a box of a volume takes at its peak, for the shape of the box."""
+    size = stored.dtype.itemsize * (stored.channels or 1)
+    chunk = size * math.prod(stored.write_shape)
+    zarr_array = zarr.open_array(stored.path, mode="r") if type(stored) is StoredVolume else None
+    # Of shards, the chunks that a box touches are read; without them, some whole chunks at a time.
+    sharded = zarr_array is not None and zarr_array.shards is not None
+    at_once = 1 if zarr_array is None else int(zarr.config.get("async.concurrency"))
+
+    def reading(shape: Sequence[int]) -> float:
+        result = size * math.prod(shape)
+        if sharded:
+            return (1 + DECODING) * result
+        touched = math.prod(
+            min(-(-n // c) + 1, -(-total // c))
+            for n, c, total in zip(shape, stored.write_shape, stored.grid.shape, strict=True)
+        )
+        return result + DECODING * chunk * min(touched, at_once)
+
+    return reading
+
+
+def _grown(shape: Sequence[int], depth: Sequence[int], volume: Sequence[int]) -> tuple[int, ...]:
+    """Shape of a block with its context, at most that of the volume: (8, 4), (2, 2), (20, 5) give (12, 5)."""
+    return tuple(min(n + 2 * d, total) for n, d, total in zip(shape, depth, volume, strict=True))
+
+
+def _halved(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with its largest side halved, to a multiple of `_LEAST_SIDE`: (40, 16) gives (24, 16)."""
+    axis = shape.index(max(shape))
+    half = -(-shape[axis] // (2 * _LEAST_SIDE)) * _LEAST_SIDE
+    return (*shape[:axis], half, *shape[axis + 1 :])
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _gigabytes(n: float) -> str:
+    return f"{n / 1e9:.3g} GB"
