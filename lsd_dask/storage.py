@@ -6,10 +6,11 @@ unpickles one can read a box, halo included, in a single call, and write boxes t
 
 import gzip
 import hashlib
+import itertools
 import lzma
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -18,6 +19,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from . import files
 from .checks import check_array, naming
 from .grids import Grid, Region
 
@@ -191,7 +193,17 @@ class StoredVolume:
 
     def _store(self, region: Region, voxels: NDArray[Any]) -> None:
         array = _open_array(self.path, "r+", self.fingerprint)
-        array[(0,) * self.dropped_axes + (slice(None),) * (self.ndim - self.grid.ndim) + region] = voxels
+        lead = array.ndim - self.grid.ndim
+        selection = tuple(slice(0, n) for n in array.shape[:lead]) + region
+        content = voxels.reshape((1,) * self.dropped_axes + voxels.shape)
+        try:
+            array[selection] = content
+        except _DAMAGED:
+            # At the end of a volume, zarr reads a shard before it replaces it, and stumbles over one that a
+            # machine that went down left cut short. Nothing of it is needed, as the region holds it whole.
+            for key in _keys(array, selection):
+                files.remove(f"{self.path}/{key}")
+            array[selection] = content
 
 
 def fingerprint_of(array: zarr.Array[Any]) -> str:
@@ -218,6 +230,13 @@ def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.A
             f"{path}: the array was replaced by a different one since it was opened; open it anew"
         )
     return array
+
+
+def _keys(array: zarr.Array[Any], selection: Region) -> Iterator[str]:
+    """Names of the shards that hold a box of an array."""
+    units = array.shards or array.chunks
+    touched = (range(s.start // n, -(-s.stop // n)) for s, n in zip(selection, units, strict=True))
+    yield from map(array.metadata.encode_chunk_key, itertools.product(*touched))
 
 
 def _box(index: Any, n: int) -> tuple[slice, Any]:

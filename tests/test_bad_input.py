@@ -787,6 +787,23 @@ def test_what_is_no_box_is_not_read(blocks: StoredVolume, tmp_path: Path, region
     refused(tmp_path, lambda: blocks.read(region), ValueError, blocks.path)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_shard_that_was_cut_short_can_be_written_anew(tmp_path: Path, zarr_format: Any) -> None:
+    """Also at the end of a volume, where zarr reads a shard before it replaces it."""
+    path = tmp_path / "out.zarr/noise"
+    shape = (3, 4, 4, 10)
+    values = np.random.default_rng(0).integers(0, 99, shape).astype(np.uint64)
+    stored = ld.create_volume(path, shape, "uint64", block_shape=(4, 4, 4), zarr_format=zarr_format)
+    regions = [box((0, 4), (0, 4), (0, 4)), box((0, 4), (0, 4), (4, 10))]
+    for damage in (lambda _: None, cut, lambda file: file.write_bytes(b"")):
+        for file in path.rglob("*"):
+            if file.is_file() and not file.name.startswith((".z", "zarr")):
+                damage(file)
+        for region in regions:
+            stored.write(region, values[:, *region])
+        np.testing.assert_array_equal(ld.open_volume(path), values)
+
+
 # Arrays in memory
 
 
