@@ -342,7 +342,8 @@ def _scale_bar(width: float, units: str) -> tuple[float, str]:
     (20.0, '20 voxel')
     """
     magnitude = 10.0 ** math.floor(math.log10(width / 3))
-    length = next(step * magnitude for step in (5, 2, 1) if step * magnitude <= width / 3)
+    # A hair below a power of ten, the logarithm is rounded up to it: hence the half.
+    length = next(step * magnitude for step in (5, 2, 1, 0.5) if step * magnitude <= width / 3)
     if units in ("nanometer", "nm") and length >= 1000:
         return length, f"{length / 1000:g} µm"
     return length, f"{length:g} {_SYMBOLS.get(units, units)}".rstrip()

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from matplotlib.image import imread
@@ -154,6 +154,7 @@ def test_voxels_keep_their_proportions(tmp_path: Path) -> None:
     assert np.ptp(rows) == pytest.approx(2 * np.ptp(columns), rel=0.02)
 
 
+@example(0.3)
 @given(st.floats(1e-3, 1e9))
 def test_scale_bars_are_round_and_between_an_eighth_and_a_third(width: float) -> None:
     length, label = viewing._scale_bar(width, "micrometer")
