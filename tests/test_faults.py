@@ -33,6 +33,9 @@ from .faulty import ARRAYS, BLOCK, THRESHOLD, digests, options, records, save_ti
 
 ROOT = Path(__file__).parents[1]
 
+#: Processes are started again and again, on machines that are busy with other tests.
+pytestmark = pytest.mark.timeout(1200)
+
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Path:
