@@ -96,9 +96,7 @@ def _block_of(arguments: Sequence[str], models: Collection[str]) -> tuple[str, s
     )
     parser.add_argument("step", metavar="STEP", help="the command whose block it is, e.g. extract-fragments")
     parser.add_argument("block", metavar="BLOCK", help="its place in the grid of blocks, e.g. 0_12_3")
-    options = parser.parse_args(
-        arguments[:2] if not arguments[:1] or arguments[0] != "--help" else ["--help"]
-    )
+    options = parser.parse_args(arguments[:2])
     step = options.step.replace("-", "_")
     if step not in models:
         parser.error(f"there is no command {options.step!r}{_suggestion(step, models, '')}")
