@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-type Region = tuple[slice, ...]
+from .grids import Region
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,21 @@ class BlockGrid:
 
     def __iter__(self) -> Iterator[Block]:
         return map(self._block, itertools.product(*map(range, self.counts)))
+
+    def between(self, start: int, stop: int) -> Iterator[Block]:
+        """Some of the blocks: those from the one at `start` to the one before `stop`, in order.
+
+        Examples
+        --------
+        >>> [block.name for block in BlockGrid((10, 7), (4, 4)).between(1, 4)]
+        ['0_1', '1_0', '1_1']
+        """
+        for number in range(start, stop):
+            index = []
+            for n in reversed(self.counts):
+                number, i = divmod(number, n)
+                index.append(i)
+            yield self._block(tuple(reversed(index)))
 
     def named(self, name: str) -> Block:
         """The block of a name.

@@ -3,8 +3,10 @@
 import difflib
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from os import PathLike
 from pathlib import Path
@@ -17,10 +19,11 @@ from filelock import FileLock
 from numpy.typing import DTypeLike
 from zarr.codecs import ZstdCodec
 
+from . import files
 from .checks import described
 
 type Node = zarr.Array[Any] | zarr.Group
-
+type ParentAttributes = Callable[[Mapping[str, Any], str, int], Mapping[str, Any]]
 
 #: What zarr raises for metadata that are cut short (they are no JSON then), or do not say what they must.
 _BROKEN = (ValueError, TypeError, KeyError, AttributeError)
@@ -282,7 +285,7 @@ def create_array(
     axis_names: Sequence[str],
     zarr_format: Literal[2, 3] | None,
     attributes: Mapping[str, Any],
-    parent_attributes: Callable[[Mapping[str, Any], str, int], Mapping[str, Any]],
+    parent_attributes: ParentAttributes,
     overwrite: bool,
 ) -> zarr.Array[Any]:
     """Create an array filled with zeros and describe it in the attributes of its parent group.
@@ -317,13 +320,8 @@ def create_array(
     ValueError
         If the path has no container, or one of another format than asked for.
     """
-    container, name, found = container_of(path)
-    if zarr_format is not None and found is not None and zarr_format != found:
-        raise ValueError(
-            f"{path}: the container {container} has zarr format {found}, and cannot hold arrays of format "
-            f"{zarr_format}; leave zarr_format out to follow it, or name another container"
-        )
-    zarr_format = zarr_format or found or 3
+    container, name, _ = container_of(path)
+    zarr_format = format_for(path, zarr_format)
     with _lock(container):
         exists = check_free(path, overwrite)
         array = zarr.create_array(
@@ -338,11 +336,84 @@ def create_array(
             overwrite=exists,
             **_encoding(zarr_format, chunks, shards, axis_names),
         )
-        parent = zarr.open_group(next(ancestors(path)), mode="r+", use_consolidated=False)
-        parent.update_attributes(
-            dict(parent_attributes(dict(parent.attrs), path.rsplit("/", 1)[-1], zarr_format))
-        )
+        _describe(path, zarr_format, parent_attributes)
     return array
+
+
+@contextmanager
+def replaced(path: str, parent_attributes: ParentAttributes) -> Iterator[str]:
+    """Let an array be written beside the one that it is to replace, and take its place when it is complete.
+
+    Parameters
+    ----------
+    path : str
+        Of an array that is there; it stays as it is if writing the other one fails.
+    parent_attributes : callable
+        As for `create_array`.
+
+    Yields
+    ------
+    str
+        Path of the array to create and write.
+    """
+    container, _, found = container_of(path)
+    folder = f"{path}.{uuid.uuid4().hex}.partial"
+    beside = files.join(folder, path.rsplit("/", 1)[-1])
+    try:
+        yield beside
+    except BaseException:
+        _discard(folder)
+        raise
+    with _lock(container):
+        files.remove(path)
+        files.move(beside, path)
+        _describe(path, found or 3, parent_attributes)
+    files.remove(folder)
+
+
+def _discard(folder: str) -> None:
+    """Remove a folder that tasks may still write to: those at work when another one failed."""
+    for _ in range(20):
+        # What was written meanwhile keeps a folder from being removed.
+        with suppress(OSError):
+            files.remove(folder)
+        time.sleep(0.1)
+        if not files.exists(folder):
+            return
+
+
+def format_for(path: str, zarr_format: Literal[2, 3] | None) -> Literal[2, 3]:
+    """Zarr format of an array that is to be created: what was asked for, or that of its container.
+
+    Parameters
+    ----------
+    path : str
+    zarr_format : 2, 3 or None
+
+    Returns
+    -------
+    2 or 3
+
+    Raises
+    ------
+    ValueError
+        If the container has another one than asked for.
+    """
+    container, _, found = container_of(path)
+    if zarr_format is not None and found is not None and zarr_format != found:
+        raise ValueError(
+            f"{path}: the container {container} has zarr format {found}, and cannot hold arrays of format "
+            f"{zarr_format}; leave zarr_format out to follow it, or name another container"
+        )
+    return zarr_format or found or 3
+
+
+def _describe(path: str, zarr_format: Literal[2, 3], parent_attributes: ParentAttributes) -> None:
+    """Describe an array in the attributes of its parent group."""
+    parent = zarr.open_group(next(ancestors(path)), mode="r+", use_consolidated=False)
+    parent.update_attributes(
+        dict(parent_attributes(dict(parent.attrs), path.rsplit("/", 1)[-1], zarr_format))
+    )
 
 
 def _encoding(

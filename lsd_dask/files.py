@@ -1,8 +1,11 @@
 """Small files beside the arrays, on any fsspec store: written whole or not at all."""
 
+import glob
 import io
+import itertools
 import json
 import os
+import re
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,9 @@ from typing import Any
 
 import fsspec
 import numpy as np
+
+#: Ends the name of a file that is not complete yet: what we write, and what zarr does.
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 
 def join(directory: str | os.PathLike[str], *parts: str) -> str:
@@ -40,6 +46,7 @@ def is_file(path: str) -> bool:
 def version(path: str) -> str:
     """Digest of what the store knows of a file, such as size and time: another one when it was replaced."""
     fs, inner = fsspec.core.url_to_fs(path)
+    fs.invalidate_cache(inner)
     return str(fs.ukey(inner))
 
 
@@ -53,11 +60,40 @@ def names(directory: str) -> list[str]:
         return []
 
 
+def size_of(directory: str) -> int:
+    """Bytes of all files in a directory; 0 where there is none."""
+    fs, where = fsspec.core.url_to_fs(directory)
+    return int(fs.du(where)) if fs.exists(where) else 0
+
+
 def remove(path: str) -> None:
     """Remove a file, or a directory with all that is in it; nothing if it is not there."""
     fs, inner = fsspec.core.url_to_fs(path)
     if fs.exists(inner):
         fs.rm(inner, recursive=True)
+
+
+def move(path: str, to: str) -> None:
+    """Move a file or directory to where nothing is; object stores copy it."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    fs.mv(inner, fsspec.core.url_to_fs(to)[1], recursive=True)
+
+
+def remove_partial(path: str) -> None:
+    """Remove what killed writers left: of this file, or of all files in this folder, whoever wrote them.
+
+    To be called where nobody else may be writing them. There is nothing of the kind on object stores.
+    """
+    fs, inner = fsspec.core.url_to_fs(path)
+    if not _is_local(fs):
+        return
+    place = Path(inner)
+    below = (Path(folder, name) for folder, _, found in os.walk(place) for name in found)
+    beside = place.parent.glob(f"{glob.escape(place.name)}.*.partial")
+    for left in itertools.chain([place], beside, below):
+        if _PARTIAL.search(left.name) and not left.is_dir():
+            # Its writer may be alive after all, and be done.
+            left.unlink(missing_ok=True)
 
 
 def read_bytes(path: str) -> bytes:

@@ -53,7 +53,8 @@ def extract_fragments(
     method
         "steepest_ascent": local rules, the same fragments under any chunking. "seeded": the seeded
         watershed of the reference system [1]_; on blocks its fragments depend on `context`, and only a
-        context as large as the volume gives those of the whole volume.
+        context as large as the volume is sure to give those of the whole volume. What differs lies mostly
+        near the blocks' borders, and is little where objects are thinner than the context.
     height
         What steepest ascent climbs: the boundary "distance", the "affinity", or "both" added.
     smoothing
@@ -120,6 +121,7 @@ def extract_fragments(
         context=context,
         replace_sections=replace_sections,
     )
+    check_sections(rules, grid.shape)
     check_refinement(filter_fragments, epsilon_agglomerate, remove_debris)
     ids.check_extent(grid.shape)
     volumes: list[Volume] = [affinities]
@@ -166,6 +168,16 @@ def make_rules(
         voxel_size=tuple(v / smallest for v in voxel_size) if anisotropic else (1.0,) * ndim,
         replace_sections=tuple(sorted(whole_numbers("replace_sections", sections, least=0))),
     )
+
+
+def check_sections(rules: Rules, shape: Sequence[int]) -> None:
+    """Raise ValueError where sections are to be replaced that a volume of this shape does not have."""
+    beyond = [section for section in rules.replace_sections if section >= shape[0]]
+    if beyond and len(shape) == 3:
+        raise ValueError(
+            f"replace_sections: found {beyond[0]}, expected sections from 0 to {shape[0] - 1}, those of the "
+            "volume along z"
+        )
 
 
 def check_refinement(filter_fragments: float, epsilon_agglomerate: float, remove_debris: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -139,9 +140,14 @@ class Ledger:
     def check_run(self, run: str | None) -> None:
         """Raise ReplacedError unless the run that is recorded is this one.
 
-        A worker that lost its scheduler may still be at work when the next run begins.
+        A worker that lost its scheduler may still be at work when the next run begins. The header is read
+        when it is another file than at the last call in this process.
         """
-        found = self.recorded_run()
+        path = self._path(_HEADER)
+        try:
+            found = _run_in(path, files.version(path))
+        except FileNotFoundError:
+            found = None
         if found != run:
             raise ReplacedError(
                 f"{self._path(_HEADER)}: found run {found}, expected {run}: another run began on the same "
@@ -167,6 +173,8 @@ class Ledger:
     def held(self) -> Iterator[None]:
         """Hold the ledger's lock: nobody else may work on the same output.
 
+        What killed processes left in the folder without completing it is removed.
+
         Raises
         ------
         LockedError
@@ -177,6 +185,10 @@ class Ledger:
         beating = threading.Thread(target=_keep, args=(self._path(_LOCK), mine, done), daemon=True)
         beating.start()
         try:
+            for name in files.names(self.directory):
+                # Others may be about to find that the lock is taken.
+                if not name.startswith(_LOCK):
+                    files.remove_partial(self._path(name))
             yield
         finally:
             done.set()
@@ -208,6 +220,13 @@ def lock_of(directory: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return lock if _holds(lock) else {}
+
+
+@lru_cache(maxsize=64)
+def _run_in(path: str, version: str) -> str | None:
+    """Name of the run in a header; a file that was replaced has another version."""
+    name = _read(path).get("run")
+    return None if name is None else str(name)
 
 
 def _read(path: str, *keys: str) -> dict[str, Any]:

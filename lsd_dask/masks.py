@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from .checks import check_array
-from .grids import Grid
-from .overlap import Reader, Region, Volume
+from .grids import Grid, Region
+from .overlap import Reader, Volume
 from .volumes import grid_of
 
 

@@ -20,10 +20,10 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
+from .grids import Region
 from .storage import StoredVolume
 from .volumes import find_stored
 
-type Region = tuple[slice, ...]
 type Volume = np.ndarray | da.Array | xr.DataArray
 type Depth = int | Sequence[int]
 

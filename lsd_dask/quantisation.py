@@ -59,6 +59,8 @@ def quantisation_of(dtype: Any) -> Quantisation:
 def quantise(affinities: np.ndarray) -> np.ndarray:
     """Affinities as C-contiguous unsigned integers; uint8 is not copied.
 
+    Beside its result it needs little more than a section, the last two axes, at a time.
+
     Parameters
     ----------
     affinities
@@ -87,6 +89,9 @@ def quantise(affinities: np.ndarray) -> np.ndarray:
     if not (low >= 0 and high <= 1):
         found = "NaN" if np.isnan(low) else f"values from {affinities.min():g} to {high:g}"
         raise ValueError(f"Affinities hold {found}, expected values from 0 to 1 (or uint8, 0 to 255).")
+    integers = np.empty(affinities.shape, np.uint16)
     # float16 ends at 65504.
-    scaled = np.multiply(affinities, 65536, dtype=np.result_type(affinities.dtype, np.float32))
-    return np.minimum(scaled, 65535, out=scaled).astype(np.uint16, order="C")
+    scaling = np.result_type(affinities.dtype, np.float32)
+    for section in np.ndindex(affinities.shape[:-2]):
+        integers[section] = np.minimum(np.multiply(affinities[section], 65536, dtype=scaling), 65535)
+    return integers

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from typing import Any, Literal
@@ -132,7 +133,7 @@ def create_volume(
     zarr_format : {2, 3}, optional
         By default that of the container, and 3 for a new one.
     overwrite : bool, optional
-        Whether an array that is already there is replaced.
+        Whether an array that is already there is replaced, at once.
     attributes : mapping, optional
         More attributes for the array.
 
@@ -164,6 +165,73 @@ def create_volume(
     ((256, 256, 256), (12000.0, 1200.0, 1200.0))
     """
     path = containers.normalise_path(path)
+    plan = _plan(
+        path,
+        shape,
+        dtype,
+        voxel_size=voxel_size,
+        offset=offset,
+        units=units,
+        dims=dims,
+        block_shape=block_shape,
+        chunk_shape=chunk_shape,
+        zarr_format=zarr_format,
+        attributes=attributes,
+    )
+    return plan.create(path, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An array that is to be created, all of it checked."""
+
+    shape: tuple[int, ...]
+    dtype: DTypeLike
+    grid: Grid
+    channels: int | None
+    block_shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    zarr_format: Literal[2, 3]
+    attributes: Mapping[str, Any]
+
+    def create(self, path: str, *, overwrite: bool) -> StoredVolume:
+        """Create it."""
+        lead = self.shape[: len(self.shape) - self.grid.ndim]
+        array = containers.create_array(
+            path,
+            self.shape,
+            self.dtype,
+            chunks=lead + self.chunk_shape,
+            shards=lead + self.block_shape,
+            axis_names=[name for name, _ in metadata.axes_of(self.grid, self.channels)],
+            zarr_format=self.zarr_format,
+            attributes={**self.attributes, **metadata.volume_attributes(self.grid, self.channels)},
+            parent_attributes=self.parent_attributes,
+            overwrite=overwrite,
+        )
+        layout = metadata.Layout(self.grid, ("channel",) * len(lead) + self.grid.dims)
+        return stored_zarr(path, array, layout)
+
+    @property
+    def parent_attributes(self) -> containers.ParentAttributes:
+        """What describes it in its parent group."""
+        return partial(ngff.add_multiscale, grid=self.grid, channels=self.channels)
+
+
+def _plan(
+    path: str,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    *,
+    voxel_size: Sequence[float] | None,
+    offset: Sequence[float] | None,
+    units: str,
+    dims: Sequence[str] | None,
+    block_shape: Sequence[int] | None,
+    chunk_shape: Sequence[int] | None,
+    zarr_format: Literal[2, 3] | None,
+    attributes: Mapping[str, Any] | None,
+) -> _Plan:
     with naming(path):
         shape = whole_numbers("shape", shape, least=0)
         n_spatial = _n_spatial(len(shape), dims, voxel_size)
@@ -183,21 +251,9 @@ def create_volume(
         raise ValueError(
             f"{path}: block_shape {block} must be a multiple of chunk_shape {chunk} in every axis"
         )
-    lead = shape[: len(shape) - n_spatial]
-    channels = lead[0] if lead else None
-    array = containers.create_array(
-        path,
-        shape,
-        dtype,
-        chunks=lead + chunk,
-        shards=lead + block,
-        axis_names=[name for name, _ in metadata.axes_of(grid, channels)],
-        zarr_format=zarr_format,
-        attributes={**(attributes or {}), **metadata.volume_attributes(grid, channels)},
-        parent_attributes=partial(ngff.add_multiscale, grid=grid, channels=channels),
-        overwrite=overwrite,
-    )
-    return stored_zarr(path, array, metadata.Layout(grid, ("channel",) * len(lead) + grid.dims))
+    channels = shape[0] if len(shape) > n_spatial else None
+    followed = containers.format_for(path, zarr_format)
+    return _Plan(shape, dtype, grid, channels, block, chunk, followed, attributes or {})
 
 
 def save_volume(
@@ -218,8 +274,11 @@ def save_volume(
     ----------
     volume : ([C, ]z, y, x) or ([C, ]y, x) ndarray, dask array or DataArray
         A lazy volume is rechunked to the shards and computed by the active dask client, one task per shard.
-    path, block_shape, chunk_shape, zarr_format, overwrite
+    path, block_shape, chunk_shape, zarr_format
         As for `create_volume`. By default, the blocks of a regularly chunked dask array are its chunks.
+    overwrite : bool, optional
+        Whether an array that is already there is replaced, when the new one is complete: if computing or
+        writing fails, the old one stays.
     voxel_size, offset, units : optional
         Where the voxels lie, for arrays that do not say so themselves; a DataArray does.
 
@@ -246,7 +305,7 @@ def save_volume(
     data = volume.data
     if overwrite:
         _refuse_own_source(data, path)
-    stored = create_volume(
+    plan = _plan(
         path,
         volume.shape,
         volume.dtype,
@@ -257,13 +316,21 @@ def save_volume(
         block_shape=_chunks_as_block(data, grid.ndim) if block_shape is None else block_shape,
         chunk_shape=chunk_shape,
         zarr_format=zarr_format,
-        overwrite=overwrite,
+        attributes=None,
     )
-    if isinstance(data, da.Array):
+    if containers.check_free(path, overwrite):
+        with containers.replaced(path, plan.parent_attributes) as beside:
+            _write(volume, plan.create(beside, overwrite=False))
+    else:
+        _write(volume, plan.create(path, overwrite=False))
+
+
+def _write(volume: xr.DataArray, stored: StoredVolume) -> None:
+    if isinstance(volume.data, da.Array):
         compute(_writing(volume, stored))
         return
     for region in _blocks(stored):
-        stored.write(region, data[(..., *region)])
+        stored.write(region, volume.data[(..., *region)])
 
 
 def _placed(

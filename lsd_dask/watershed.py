@@ -25,8 +25,9 @@ import numpy as np
 from scipy import ndimage
 
 from . import ids
+from .grids import Region
 from .kernels import ascent, height
-from .overlap import Reader, Region, grow, within
+from .overlap import Reader, grow, within
 from .quantisation import quantisation_of, quantise
 
 type Method = Literal["steepest_ascent", "seeded"]
@@ -168,10 +169,11 @@ def _ascend(
     known = grow(region, margin, shape)
     read = grow(known, rules.height_depth, shape)
     _check_size(read)
-    values, keep = _read(read, affinities, mask, rules)
-    begin, end = _box(within(region, read))
-    if not keep[begin[0] : end[0], begin[1] : end[1], begin[2] : end[2]].any():
+    keep = _kept(read, mask, rules)
+    if not keep[within(region, read)].any():
         return np.zeros([s.stop - s.start for s in region], np.uint64)
+    values, keep = _read(read, affinities, keep, rules)
+    begin, end = _box(within(region, read))
     axes = np.arange(3 - len(values), 3)
     inner = _mean_affinity(values, axes)
     del values
@@ -197,10 +199,22 @@ def _check_size(region: Region) -> None:
         )
 
 
+def _kept(region: Region, mask: Reader | None, rules: Rules) -> np.ndarray:
+    """Where a region may have fragments: inside the mask, and in no section that is replaced."""
+    if mask is None:
+        keep = np.ones([s.stop - s.start for s in region], bool)
+    else:
+        keep = mask.read(region).astype(bool)
+    for section in rules.replace_sections if len(region) == 3 else ():
+        if region[0].start <= section < region[0].stop:
+            keep[section - region[0].start] = False
+    return keep
+
+
 def _read(
-    region: Region, affinities: Reader, mask: Reader | None, rules: Rules
+    region: Region, affinities: Reader, keep: np.ndarray, rules: Rules
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Affinities of the axes that count as integers, 0 where masked, ``(c, z, y, x)``; and what is kept."""
+    """Affinities of the axes that count as integers, 0 where masked; and what is kept; ``([c,] z, y, x)``."""
     values = affinities.read(region)
     ndim = len(region)
     if values.ndim != ndim + 1 or len(values) < ndim:
@@ -209,27 +223,11 @@ def _read(
             f"channels (direct neighbours along {'z, y, x' if ndim == 3 else 'y, x'}) before {ndim} spatial "
             "axes."
         )
-    values = _quantised(values[ndim - 2 : ndim] if rules.in_xy and ndim == 3 else values[:ndim])
-    keep = np.ones(values.shape[1:], bool)
-    if mask is not None:
-        keep &= mask.read(region).astype(bool)
-    for section in rules.replace_sections if ndim == 3 else ():
-        if region[0].start <= section < region[0].stop:
-            keep[section - region[0].start] = False
+    values = quantise(values[ndim - 2 : ndim] if rules.in_xy and ndim == 3 else values[:ndim])
     if not keep.all():
         values = values * keep
     three_d = (1,) * (3 - ndim) + keep.shape
     return values.reshape((-1, *three_d)), keep.reshape(three_d)
-
-
-def _quantised(affinities: np.ndarray) -> np.ndarray:
-    """`quantise`, section by section where it copies: what it needs beside its result would be twice that."""
-    if affinities.dtype == np.uint8:
-        return quantise(affinities)
-    integers = np.empty(affinities.shape, quantisation_of(affinities.dtype).dtype)
-    for section in range(affinities.shape[1]):
-        integers[:, section] = quantise(affinities[:, section])
-    return integers
 
 
 def _mean_affinity(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
@@ -296,7 +294,10 @@ def _box(region: Region) -> tuple[np.ndarray, np.ndarray]:
 def _seeded(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
     """Seeded watershed of a region with the context that `rules` give, cropped to the region."""
     read = grow(region, rules.depth, affinities.shape)
-    values, keep = _read(read, affinities, mask, rules)
+    keep = _kept(read, mask, rules)
+    if not keep[within(region, read)].any():
+        return np.zeros([s.stop - s.start for s in region], np.uint64)
+    values, keep = _read(read, affinities, keep, rules)
     scale = 255.0 if values.dtype == np.uint8 else 65535.0
     inner = values.astype(np.float32).mean(axis=0) / scale
     origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)

@@ -102,6 +102,38 @@ def test_missing_files_are_missing_files(directory: str) -> None:
             read(files.join(directory, "nothing"))
 
 
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    hexadecimal = uuid.uuid4().hex
+    left = [
+        f"a/c/0/0/1.{hexadecimal}.partial",
+        f"a/zarr.{hexadecimal}.partial",
+        f"a.{hexadecimal}.partial",
+        f"table.parquet.{hexadecimal}.partial",
+    ]
+    others = [
+        "a/c/0/0/1",
+        "a/zarr.json",
+        "a/my.partial",
+        f"b.{hexadecimal}.partial",
+        f"b/1.{hexadecimal}.partial",
+    ]
+    for name in (*left, *others, "table.parquet", f"a/{hexadecimal}", f"c/{hexadecimal}.partial.txt"):
+        files.write_bytes(str(tmp_path / name), b"...")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    for name in ("a", "table.parquet", "nothing"):
+        files.remove_partial(str(tmp_path / name))
+    after = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert before - after == {tmp_path / name for name in left}
+    files.remove_partial(f"memory://{uuid.uuid4().hex}/a")
+
+
+def test_a_folder_is_moved(directory: str) -> None:
+    files.write_bytes(files.join(directory, "a", "b", "one"), b"one")
+    files.move(files.join(directory, "a"), files.join(directory, "c"))
+    assert files.names(directory) == ["c"]
+    assert files.read_bytes(files.join(directory, "c", "b", "one")) == b"one"
+
+
 @pytest.mark.parametrize(
     ("parts", "joined"),
     [

@@ -32,8 +32,10 @@ STEPS = (
     "build region graph",
     "extract segmentation",
     "count overlaps",
+    "count overlaps, boundaries",
     "describe shapes, uint8",
     "describe shapes, float32",
+    "predict",
 )
 
 
@@ -74,7 +76,7 @@ def needs() -> dict[str, memory.BytesFor]:
         "chunks": memory.extraction(stored("uint8", 3, zarr_format=2, block_shape=(128,) * 3), Rules()),
         "graph": memory.counting(affinities, labels, DIRECT),
         "segmentation": memory.relabelling(labels, 1000),
-        "overlaps": memory.overlaps(stored("uint32"), labels),
+        "overlaps": memory.overlaps(stored("uint32"), labels, (0, 0, 0)),
         "descriptors": memory.description(labels, method, "uint8"),
     }
 

@@ -16,6 +16,8 @@ import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.runs import RunFailedError
 
+from .refusals import refused
+
 SHAPE, VOXEL_SIZE = (24, 24, 24), (40, 8, 8)
 PLACE: dict[str, Any] = {"voxel_size": VOXEL_SIZE, "offset": (400, 0, 0)}
 
@@ -52,21 +54,6 @@ def no_cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("lsd_dask.workflows.running.session", start)
 
 
-def files_below(folder: Path) -> dict[Path, tuple[int, int]]:
-    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
-
-
-def refused(folder: Path, error: type[Exception], *parts: str, call: Callable[[], Any]) -> None:
-    """Check that a call fails, that its message has all of these parts, and that no file was touched."""
-    before = files_below(folder)
-    with pytest.raises(error) as caught:
-        call()
-    message = str(caught.value)
-    for part in parts:
-        assert part in message, message
-    assert files_below(folder) == before
-
-
 def segment(cells: Path, **options: Any) -> Callable[[], Any]:
     given = {"affs_file": cells, "out_file": cells.parent / "out.zarr", **options}
     return lambda: workflows.segment(given)
@@ -79,39 +66,39 @@ def test_a_file_that_is_not_there(cells: Path) -> None:
     missing = cells.parent / "cell.zarr"
     refused(
         cells.parent,
+        segment(missing),
         FileNotFoundError,
         f"{missing}/volumes/affs: there is no zarr container at or above this path",
-        call=segment(missing),
     )
 
 
 def test_the_wrong_name_of_an_array(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, affs_dataset="volumes/afs"),
         FileNotFoundError,
         f"{cells}/volumes holds no array 'afs'; did you mean 'affs'?",
         "affs_float, labels, raw",
-        call=segment(cells, affs_dataset="volumes/afs"),
     )
 
 
 def test_labels_given_as_affinities(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, affs_dataset="volumes/labels"),
         TypeError,
         f"{cells}/volumes/labels: Affinities are stored as uint64, expected uint8",
         "Is this a volume of labels",
-        call=segment(cells, affs_dataset="volumes/labels"),
     )
 
 
 def test_raw_data_given_as_affinities(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, affs_dataset="volumes/raw"),
         ValueError,
         f"{cells}/volumes/raw: found an array of shape (24, 24, 24) with no channel axis",
         "expected affinities: 3 channels or more before the axes z, y, x",
-        call=segment(cells, affs_dataset="volumes/raw"),
     )
 
 
@@ -119,9 +106,9 @@ def test_affinities_with_too_few_channels(cells: Path) -> None:
     ld.save_volume(np.ones((2, *SHAPE), np.uint8), cells / "two", **PLACE)
     refused(
         cells.parent,
+        segment(cells, affs_dataset="two"),
         ValueError,
         f"{cells}/two: found an array of shape (2, 24, 24, 24) with 2 channels, expected affinities",
-        call=segment(cells, affs_dataset="two"),
     )
 
 
@@ -129,16 +116,16 @@ def test_affinities_of_longer_range_without_a_neighborhood(cells: Path) -> None:
     ld.save_volume(np.ones((4, *SHAPE), np.uint8), cells / "four", **PLACE)
     refused(
         cells.parent,
+        segment(cells, affs_dataset="four"),
         ValueError,
         f"{cells}/four: found 4 channels, expected 3, or a neighborhood",
-        call=segment(cells, affs_dataset="four"),
     )
     refused(
         cells.parent,
+        segment(cells, affs_dataset="four", neighborhood=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]),
         ValueError,
         f"{cells}/four: Found the neighborhood",
         "for each of 4 channels",
-        call=segment(cells, affs_dataset="four", neighborhood=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]),
     )
 
 
@@ -149,9 +136,9 @@ def test_affinities_out_of_range(cells: Path, value: float, found: str) -> None:
     ld.save_volume(values, cells / "scaled", **PLACE)
     refused(
         cells.parent,
+        segment(cells, affs_dataset="scaled"),
         ValueError,
         f"{cells}/scaled: Affinities hold {found}, expected values from 0 to 1 (or uint8, 0 to 255)",
-        call=segment(cells, affs_dataset="scaled"),
     )
 
 
@@ -187,9 +174,7 @@ def test_affinities_out_of_range_in_a_corner(cluster_client: Client, cells: Path
     ],
 )
 def test_blocks_that_are_not_made_of_voxels(cells: Path, block_size: list[int], parts: list[str]) -> None:
-    refused(
-        cells.parent, ValueError, *parts, f"{cells}/volumes/affs", call=segment(cells, block_size=block_size)
-    )
+    refused(cells.parent, segment(cells, block_size=block_size), ValueError, *parts, f"{cells}/volumes/affs")
 
 
 @pytest.mark.parametrize(
@@ -204,51 +189,61 @@ def test_blocks_that_are_not_made_of_voxels(cells: Path, block_size: list[int], 
 def test_a_region_outside_of_the_volume(cells: Path, offset: list[int], shape: list[int], part: str) -> None:
     refused(
         cells.parent,
+        segment(cells, roi_offset=offset, roi_shape=shape),
         ValueError,
         f"{cells}/volumes/affs: roi_offset and roi_shape:",
         part,
-        call=segment(cells, roi_offset=offset, roi_shape=shape),
     )
 
 
 def test_a_threshold_in_percent(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, threshold=40),
         ValueError,
         "segment: threshold should be less than or equal to 1; found 40",
-        call=segment(cells, threshold=40),
     )
 
 
 def test_too_much_context_or_too_little(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, method="seeded", context=[100, 100]),
         ValueError,
         "context has 2 numbers, expected 3 (z, y, x)",
-        call=segment(cells, method="seeded", context=[100, 100]),
     )
 
 
 # Names
 
 
+def test_sections_that_are_not_there(cells: Path) -> None:
+    refused(
+        cells.parent,
+        segment(cells, replace_sections=[3, 24]),
+        ValueError,
+        str(cells / "volumes/affs"),
+        "replace_sections: found 24, expected sections from 0 to 23",
+    )
+
+
 def test_a_key_that_does_not_exist(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, merge_funtion="mean"),
         ValueError,
         "segment: unknown key 'merge_funtion', did you mean 'merge_function'?",
-        call=segment(cells, merge_funtion="mean"),
     )
 
 
 def test_a_merge_function_that_does_not_exist(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, merge_function="hist_quant_55"),
         ValueError,
         "hist_quant_75",
         "did you mean 'hist_quant_75'?",
         "found 'hist_quant_55'",
-        call=segment(cells, merge_function="hist_quant_55"),
     )
 
 
@@ -256,18 +251,18 @@ def test_a_configuration_that_is_not_there(cells: Path) -> None:
     config = cells.parent / "segment.yaml"
     refused(
         cells.parent,
+        lambda: workflows.segment(config),
         FileNotFoundError,
         f"{config}: there is no such configuration",
-        call=lambda: workflows.segment(config),
     )
 
 
 def test_an_output_that_is_no_container(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, out_file=cells.parent / "out"),
         ValueError,
         f"{cells.parent}/out/volumes/fragments: expected a container and the name of an array in it",
-        call=segment(cells, out_file=cells.parent / "out"),
     )
 
 
@@ -277,10 +272,10 @@ def test_an_output_in_hdf5(cells: Path) -> None:
         file["labels"] = np.ones(SHAPE, np.uint64)
     refused(
         cells.parent,
+        segment(cells, out_file=path),
         NotADirectoryError,
         f"{path} is a file",
         "expected a zarr container",
-        call=segment(cells, out_file=path),
     )
 
 
@@ -290,10 +285,10 @@ def test_an_output_in_hdf5(cells: Path) -> None:
 def test_agglomerating_before_there_are_fragments(cells: Path) -> None:
     refused(
         cells.parent,
+        lambda: workflows.agglomerate(affs_file=cells, fragments_file=cells),
         FileNotFoundError,
         f"{cells}/volumes holds no array 'fragments'",
         "affs, affs_float, labels, raw",
-        call=lambda: workflows.agglomerate(affs_file=cells, fragments_file=cells),
     )
 
 
@@ -310,20 +305,20 @@ def test_segments_before_agglomeration(cells: Path, step: str, options: dict[str
     given = {key: cells if key.endswith("file") else value for key, value in options.items()}
     refused(
         cells.parent,
+        lambda: getattr(workflows, step)(fragments_file=cells, **given),
         FileNotFoundError,
         f"{cells}/rag/merges_hist_quant_75.parquet: no merge tree for hist_quant_75",
         "nothing was agglomerated there yet",
         "Run agglomerate with merge_function hist_quant_75 first",
-        call=lambda: getattr(workflows, step)(fragments_file=cells, **given),
     )
 
 
 def test_segments_of_another_merge_function(made: Path) -> None:
     refused(
         made.parent,
+        lambda: workflows.find_segments(fragments_file=made, edges_collection="edges_mean"),
         FileNotFoundError,
         "no merge tree for mean; there are hist_quant_75. Run agglomerate with merge_function mean first",
-        call=lambda: workflows.find_segments(fragments_file=made, edges_collection="edges_mean"),
     )
 
 
@@ -337,7 +332,7 @@ def test_fragments_that_are_not_whole_numbers(made: Path) -> None:
         lambda: workflows.extract_segmentation(out_file=made, threshold=0.5, **smooth),
         lambda: workflows.evaluate_volumes(**smooth, **truth),
     ):
-        refused(made.parent, TypeError, message, call=call)
+        refused(made.parent, call, TypeError, message)
 
 
 # Volumes that do not belong together
@@ -354,13 +349,13 @@ def test_a_ground_truth_of_other_voxels(cells: Path) -> None:
         f"{cells}/truth has voxels of (40.0, 4.0, 4.0) nanometer",
         f"{cells}/volumes/affs of (40.0, 8.0, 8.0)",
     ]
-    refused(cells.parent, ValueError, *parts, call=segment(cells, **options))
+    refused(cells.parent, segment(cells, **options), ValueError, *parts)
 
 
 def test_a_ground_truth_of_another_place(cells: Path) -> None:
     options = truth(cells, np.ones((24, 24, 20), np.uint64), offset=(0, 0, 400))
     parts = [f"{cells}/truth fills (0, 0, 400)", f"which has nothing in common with {cells}/volumes/affs"]
-    refused(cells.parent, ValueError, *parts, call=segment(cells, **options))
+    refused(cells.parent, segment(cells, **options), ValueError, *parts)
 
 
 def test_a_ground_truth_that_is_no_labels(cells: Path) -> None:
@@ -368,15 +363,13 @@ def test_a_ground_truth_that_is_no_labels(cells: Path) -> None:
     options = {"gt_file": cells, "gt_dataset": "volumes/affs_float"}
     refused(
         cells.parent,
+        segment(cells, **options),
         TypeError,
         f"{cells}/volumes/affs_float: found float32",
         message,
-        call=segment(cells, **options),
     )
     options = {"gt_file": cells, "gt_dataset": "volumes/affs"}
-    refused(
-        cells.parent, TypeError, f"{cells}/volumes/affs: found uint8", message, call=segment(cells, **options)
-    )
+    refused(cells.parent, segment(cells, **options), TypeError, f"{cells}/volumes/affs: found uint8", message)
 
 
 def test_a_ground_truth_without_objects(made: Path) -> None:
@@ -391,9 +384,9 @@ def test_affinities_that_do_not_cover_the_fragments(cells: Path) -> None:
     ld.save_volume(np.ones(SHAPE, np.uint64), cells / "volumes/fragments", voxel_size=VOXEL_SIZE)
     refused(
         cells.parent,
+        lambda: workflows.agglomerate(affs_file=cells, fragments_file=cells),
         ValueError,
         f"{cells}/volumes/affs does not cover {cells}/volumes/fragments",
-        call=lambda: workflows.agglomerate(affs_file=cells, fragments_file=cells),
     )
 
 
@@ -401,20 +394,20 @@ def test_a_mask_of_another_place(cells: Path) -> None:
     ld.save_volume(np.ones((6, 6, 6), np.uint8), cells / "mask", voxel_size=(160, 32, 32))
     refused(
         cells.parent,
+        segment(cells, mask_file=cells, mask_dataset="mask"),
         ValueError,
         f"{cells}/mask: the mask does not cover {cells}/volumes/affs: it fills (0, 0, 0) to (960, 192, 192)",
         "(400, 0, 0) to (1360, 192, 192)",
-        call=segment(cells, mask_file=cells, mask_dataset="mask"),
     )
 
 
 def test_a_mask_with_channels(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, mask_file=cells, mask_dataset="volumes/affs"),
         ValueError,
         f"{cells}/volumes/affs: found a mask of shape (3, 24, 24, 24) with the axes channel, z, y, x",
         "expected z, y, x",
-        call=segment(cells, mask_file=cells, mask_dataset="volumes/affs"),
     )
 
 
@@ -429,34 +422,34 @@ def test_an_array_that_somebody_else_made_is_not_overwritten(
     for dataset in ("volumes/raw", "volumes/labels"):
         refused(
             cells.parent,
+            segment(cells, out_file=cells, fragments_dataset=dataset, resume=resume, **refined),
             FileExistsError,
             f"{cells}/{dataset} exists and was not written by this step. Choose another name, or remove it.",
-            call=segment(cells, out_file=cells, fragments_dataset=dataset, resume=resume, **refined),
         )
     ld.save_volume(np.ones(SHAPE, np.uint64), cells / "volumes/segmentation_40", **PLACE)
     refused(
         cells.parent,
+        segment(cells, out_file=cells, threshold=0.4, resume=resume, **refined),
         FileExistsError,
         f"{cells}/volumes/segmentation_40 exists",
-        call=segment(cells, out_file=cells, threshold=0.4, resume=resume, **refined),
     )
 
 
 def test_the_input_is_not_overwritten(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, out_file=cells, fragments_dataset="volumes/affs"),
         ValueError,
         f"{cells}/volumes/affs: the step would overwrite its own input; choose another name",
-        call=segment(cells, out_file=cells, fragments_dataset="volumes/affs"),
     )
 
 
 def test_a_group_where_an_array_is_to_be(cells: Path) -> None:
     refused(
         cells.parent,
+        segment(cells, out_file=cells, fragments_dataset="volumes"),
         FileExistsError,
         f"{cells}/volumes exists",
-        call=segment(cells, out_file=cells, fragments_dataset="volumes"),
     )
 
 
@@ -472,7 +465,7 @@ def test_tables_cut_short(made: Path) -> None:
         path = made / f"rag/{name}.parquet"
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
-        refused(made.parent, ValueError, f"{path}: not a readable Parquet file", "cut short", call=call)
+        refused(made.parent, call, ValueError, f"{path}: not a readable Parquet file", "cut short")
         path.write_bytes(whole)
 
 
@@ -481,9 +474,9 @@ def test_a_ledger_cut_short(made: Path) -> None:
     path.write_text(path.read_text()[:30])
     refused(
         made.parent,
+        lambda: workflows.extract_fragments(affs_file=made, fragments_file=made),
         ValueError,
         f"{path}: not a readable JSON file",
-        call=lambda: workflows.extract_fragments(affs_file=made, fragments_file=made),
     )
 
 
@@ -495,5 +488,5 @@ def test_a_merge_tree_of_a_part(made: Path) -> None:
         workflows.extract_segmentation(fragments_file=made, out_file=made, threshold=0.5)
     assert "lookup.parquet" in str(caught.value)
     options = {"gt_file": made, "gt_dataset": "volumes/labels"}
-    with pytest.raises(ValueError, match="labels of the segmentation are missing"):
+    with pytest.raises(ValueError, match="fragments are missing in the merge tree"):
         workflows.evaluate_volumes(fragments_file=made, **options)

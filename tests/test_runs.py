@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from lsd_dask import files
 from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.ledgers import Ledger, fingerprint_of
+from lsd_dask.ledgers import Ledger, ReplacedError, fingerprint_of
 from lsd_dask.runs import (
     RETRIES,
+    RecordedTask,
     RunFailedError,
     RunSummary,
     run_blocks,
@@ -226,6 +228,52 @@ def test_a_ledger_that_was_cut_short_is_named(tmp_path: Path) -> None:
     header.write_text(header.read_text()[:20])
     with pytest.raises(ValueError, match=r"run\.json: not a readable JSON file .* cut short"):
         ledger.is_current()
+
+
+def test_the_header_is_read_once_however_many_blocks_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begun(tmp_path, a=1)
+    task = RecordedTask(Touching(tmp_path / "calls"), ledger, ledger.recorded_run())
+    reads: list[str] = []
+    read = files.read_bytes
+
+    def counted(path: str) -> bytes:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_bytes", counted)
+    for block in GRID:
+        task(block)
+    assert [path for path in reads if path.endswith("run.json")] == [f"{ledger.directory}/run.json"]
+    assert ledger.done() == NAMES
+    # Not only the first time is another run found out.
+    ledger.begin()
+    with pytest.raises(ReplacedError):
+        task(next(iter(GRID)))
+    files.remove(ledger.directory)
+    with pytest.raises(ReplacedError, match="found run None"):
+        task(next(iter(GRID)))
+
+
+def test_what_killed_writers_left_is_removed_when_the_lock_is_taken(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, a=1)
+    ledger.record(next(iter(GRID)), {})
+    part = f"{uuid.uuid4().hex}.partial"
+    folder = Path(ledger.directory)
+    left = [
+        folder / f"blocks/0_1.json.{part}",
+        folder / f"tables/0_0.npz.{part}",
+        folder / f"run.json.{part}",
+    ]
+    # Of somebody who is about to find that the lock is taken.
+    kept = [folder / f"lock.json.{part}", folder / "blocks/0_0.json", folder / "run.json"]
+    for path in left + kept[:1]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with ledger.held():
+        assert [path.exists() for path in left] == [False] * len(left)
+        assert [path.exists() for path in kept] == [True] * len(kept)
 
 
 plain = st.recursive(

@@ -9,8 +9,7 @@ from distributed import Client
 
 from lsd_dask import files, ids
 from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.formats import open_stored
-from lsd_dask.fragments import check_refinement, make_rules, refine
+from lsd_dask.fragments import check_refinement, check_sections, make_rules, refine
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
 from lsd_dask.masks import MaskReader
@@ -23,10 +22,20 @@ from lsd_dask.watershed import Rules
 from .config import workflow
 from .counting import count_graph
 from .fields import array_path
-from .inputs import block_shape_for, identity_of, naming, open_affinities, to_voxels
+from .inputs import block_shape_for, identity_of, naming, open_affinities, open_mask, to_voxels
 from .memory import check_memory, extraction, worker_limit
 from .models import ExtractFragmentsConfig
-from .running import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
+from .running import (
+    StepResult,
+    check_output,
+    cluster,
+    hold,
+    ledger_for,
+    prepare_volume,
+    report,
+    run,
+    run_that_predicted,
+)
 from .tasks import VolumeTask
 
 #: Added to the name of the fragments for those that decisions about whole fragments are made on.
@@ -133,13 +142,17 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
         "epsilon_agglomerate": config.epsilon_agglomerate,
         "remove_debris": config.remove_debris,
     }
+    with naming(config.affs_path):
+        check_sections(rules, stored.grid.shape)
     check_refinement(**refinement)
     refined = any(refinement.values())
-    mask = _open_mask(config, grid)
+    mask = None
+    if config.mask_file is not None and config.mask_dataset is not None:
+        mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.affs_path)
     block_shape = block_shape_for(grid, config.block_size, config.affs_path)
     dataset = config.fragments_dataset + (UNREFINED if refined else "")
     identity = {
-        "affinities": identity_of(affinities),
+        "affinities": identity_of(affinities, run_that_predicted(stored.path)),
         "mask": identity_of(mask) if mask else None,
         "rules": asdict(rules),
         "blocks": block_shape,
@@ -173,25 +186,6 @@ class _ExtractBlock(VolumeTask):
         region = tuple(slice(s.start + c, s.stop + c) for s, c in zip(block.region, self.corner, strict=True))
         with naming(self.affinities.stored.path):
             return self.rules(region, self.affinities, self.mask)
-
-
-def _open_mask(config: ExtractFragmentsConfig, grid: Grid) -> StoredReader | None:
-    """The mask, if there is one; ValueError unless it covers what is processed."""
-    if config.mask_file is None or config.mask_dataset is None:
-        return None
-    stored = open_stored(array_path(config.mask_file, config.mask_dataset))
-    if stored.channels is not None or stored.grid.dims != grid.dims:
-        raise ValueError(
-            f"{stored.path}: found a mask of shape {stored.shape} with the axes {', '.join(stored.dims)}, "
-            f"expected {', '.join(grid.dims)}."
-        )
-    corners = zip(stored.grid.offset, grid.offset, stored.grid.end, grid.end, grid.voxel_size, strict=True)
-    if any(begin > first + v / 2 or end < last - v / 2 for begin, first, end, last, v in corners):
-        raise ValueError(
-            f"{stored.path}: the mask does not cover {config.affs_path}: it fills {stored.grid.box}, what is "
-            f"to be processed {grid.box}."
-        )
-    return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
 
 
 def _refine(

@@ -1,6 +1,8 @@
 """What the tasks of all steps share: how a block's result is written, and how tables are added up."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,11 @@ from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.ledgers import Ledger
 from lsd_dask.region_graph import FAN_IN
 from lsd_dask.storage import StoredVolume
+
+from .memory import check_sum, sum_fits, worker_limit
+
+#: Most tasks that read tables: where there are more blocks than these could read a few each, they read more.
+READERS = 4096
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,10 @@ def add_up[T](
     read: Callable[[Mapping[str, np.ndarray]], T],
     join: Callable[[Sequence[T]], T],
 ) -> T:
-    """The sum of the tables of all blocks, as a tree of tasks on the cluster.
+    """The sum of the tables of all blocks.
+
+    It is made as a tree of tasks on the cluster, or, where a worker's memory is not enough, by this process,
+    which is to hold it anyway.
 
     Parameters
     ----------
@@ -61,34 +71,66 @@ def add_up[T](
         Makes a table of what `write_table` wrote.
     join
         Adds up several tables.
+
+    Raises
+    ------
+    MemoryError
+        If the sum fits neither into a worker nor into this process.
+
+    Notes
+    -----
+    The tree has at most a few thousand tasks, however many blocks there are.
     """
-    paths = db.from_sequence([_table_path(ledger, block) for block in blocks], partition_size=FAN_IN)
-    total = paths.reduction(_JoinFiles(read, join), _Join(join), split_every=FAN_IN)
+    size, limit = files.size_of(_tables_of(ledger)), worker_limit(client)
+    if not sum_fits(size, limit):
+        check_sum(str(ledger.identity["step"]), size, limit)
+        return join([read(files.read_arrays(_table_path(ledger, block))) for block in blocks])
+    each = max(FAN_IN, -(-len(blocks) // READERS))
+    starts = db.from_sequence(range(0, len(blocks), each), partition_size=1)
+    adding = _AddingFiles(join, read, ledger, blocks, each, uuid.uuid4().hex)
+    total = starts.reduction(adding, _Adding(join), split_every=FAN_IN)
     result: T = client.compute(total).result()
     return result
 
 
 def remove_tables(ledger: Ledger) -> None:
     """Remove the tables of all blocks, once their sum is kept."""
-    files.remove(files.join(ledger.directory, "tables"))
+    files.remove(_tables_of(ledger))
 
 
 @dataclass(frozen=True)
-class _JoinFiles[T]:
-    read: Callable[[Mapping[str, np.ndarray]], T]
+class _Adding[T]:
     join: Callable[[Sequence[T]], T]
 
-    def __call__(self, paths: Sequence[str]) -> T:
-        return self.join([self.read(files.read_arrays(path)) for path in paths])
-
-
-@dataclass(frozen=True)
-class _Join[T]:
-    join: Callable[[Sequence[T]], T]
-
-    def __call__(self, tables: Sequence[T]) -> T:
+    def __call__(self, tables: Iterable[T]) -> T:
         return self.join(list(tables))
 
 
+@dataclass(frozen=True)
+class _AddingFiles[T]:
+    """Adds up the tables of some blocks, a few at a time."""
+
+    join: Callable[[Sequence[T]], T]
+    read: Callable[[Mapping[str, np.ndarray]], T]
+    ledger: Ledger
+    blocks: BlockGrid
+    each: int
+    #: Names the tasks, so that what became of earlier ones is never taken for these.
+    token: str
+
+    def __call__(self, starts: Iterable[int]) -> T:
+        (start,) = starts
+        total: list[T] = []
+        stop = min(start + self.each, len(self.blocks))
+        for some in itertools.batched(self.blocks.between(start, stop), FAN_IN):
+            tables = (self.read(files.read_arrays(_table_path(self.ledger, block))) for block in some)
+            total = [self.join([*total, *tables])]
+        return total[0]
+
+
+def _tables_of(ledger: Ledger) -> str:
+    return files.join(ledger.directory, "tables")
+
+
 def _table_path(ledger: Ledger, block: Block) -> str:
-    return files.join(ledger.directory, "tables", f"{block.name}.npz")
+    return files.join(_tables_of(ledger), f"{block.name}.npz")
