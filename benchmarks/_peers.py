@@ -81,7 +81,7 @@ def waterz_cuts(
         np.random.default_rng(numbering).shuffle(order)
     compact = np.concatenate([np.zeros(begin, np.uint64), order + 1 - begin]).astype(np.uint64)
     own = compact[rows].reshape(fragments.shape)
-    with _standard_output_discarded():
+    with standard_output_discarded():
         cuts = waterz.agglomerate(
             affinities.astype(np.float32) / 255,
             list(thresholds),
@@ -90,13 +90,52 @@ def waterz_cuts(
             return_region_graph=False,
         )
     for _ in thresholds:
-        with _standard_output_discarded():
+        with standard_output_discarded():
             segmentation = next(cuts)
         yield keys, segmentation.ravel()[first]
 
 
+class Waterz:
+    """Agglomerates with waterz up to one threshold when it is called; what can be made ready is made before.
+
+    Parameters
+    ----------
+    affinities : (3, z, y, x) array of uint8
+    fragments : (z, y, x) array of int
+        Ids of any size, 0 is background.
+    merge_function : str
+        One of `SCORING_FUNCTIONS`.
+    threshold : float
+    calls : int
+        How often it will be called at most: each call writes into fragments of its own.
+    """
+
+    def __init__(
+        self, affinities: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float, calls: int
+    ) -> None:
+        ids, numbers = np.unique(fragments, return_inverse=True)
+        compact = numbers.reshape(fragments.shape).astype(np.uint64) + np.uint64(ids[0] != 0)
+        self._fragments = [compact.copy() for _ in range(calls)]
+        self._affinities = affinities.astype(np.float32) / 255
+        self._function = SCORING_FUNCTIONS[merge_function]
+        self._threshold = threshold
+
+    def __call__(self) -> np.ndarray:
+        """The segmentation, (z, y, x) array of uint64."""
+        with standard_output_discarded():
+            return next(
+                waterz.agglomerate(
+                    self._affinities,
+                    [self._threshold],
+                    fragments=self._fragments.pop(),
+                    scoring_function=self._function,
+                    return_region_graph=False,
+                )
+            )
+
+
 @contextmanager
-def _standard_output_discarded() -> Iterator[None]:
+def standard_output_discarded() -> Iterator[None]:
     """Discard what compiled code prints."""
     sys.stdout.flush()
     saved = os.dup(1)

@@ -3,6 +3,7 @@
 Synthetic neuropil of any size, made blockwise, in a folder that a later call finds again with `--folder`.
 
     python benchmarks/pipeline.py                                      # 256^3 and 512^3, one and two workers
+    python benchmarks/pipeline.py --sizes 512 --workers 2 --peer       # beside the reference's steps
     python benchmarks/pipeline.py --sizes 1024 --workers 2 --memory "2 GB" --block 256    # 8 GB of disk
 """
 
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from _reference import Reference
 from distributed import Client
 
 import lsd_dask as ld
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes")
     parser.add_argument("--memory", help="limit of each worker, e.g. '2 GB'")
     parser.add_argument("--block", type=int, help="side of a block, voxels; by default chosen by the library")
+    parser.add_argument("--peer", action="store_true", help="also the steps of the reference's scripts")
     parser.add_argument("--folder", type=Path, help="where volumes are kept; by default they are removed")
     options = parser.parse_args()
     print("| size | workers | step | wall s | CPU s | Mvoxel a CPU second | worker MB | client MB |")
@@ -61,6 +65,20 @@ def main() -> None:
                     costs = list(run(client, volume, out, options.block))
                 for cost in [*costs, total(costs)]:
                     print(row(size, workers, cost), flush=True)
+                if options.peer:
+                    ratio = beside(volume, directory / f"peer_{size}.zarr", size, workers) / total(costs).wall
+                    print(f"| | | reference / lsd_dask, wall | {ratio:.1f} | | | | |", flush=True)
+
+
+def beside(volume: Path, out: Path, size: int, workers: int) -> float:
+    """Measure the steps of the reference's scripts; wall seconds of all."""
+    started = last = time.perf_counter()
+    thresholds = np.arange(THRESHOLDS) / THRESHOLDS
+    for step in Reference(volume, out, workers).run(thresholds, THRESHOLD):
+        now = time.perf_counter()
+        print(f"| {size}^3 | {workers} | reference: {step} | {now - last:.1f} | | | | |", flush=True)
+        last = now
+    return last - started
 
 
 @contextmanager

@@ -302,7 +302,7 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
     starts, bins, bin_counts = edges.starts, edges.bins, edges.bin_counts
     if function.initial_maximum:
         last = starts[1:] - 1
-        starts, bins, bin_counts = np.arange(len(edges) + 1), bins[last], np.ones(len(edges), np.int64)
+        starts, bins, bin_counts = np.arange(len(edges) + 1), bins[last], np.ones(len(edges), np.uint32)
     # The kernel is compiled for arrays that can be written, and replaces these by its own as it goes.
     counts, sums, starts, bins, bin_counts = (
         np.require(column, requirements=["C", "W"])

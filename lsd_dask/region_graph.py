@@ -26,8 +26,8 @@ from dask.base import get_scheduler
 
 from . import files, parquet
 from .checks import check_array, check_axes, check_labels, naming, shown
-from .grids import Grid
-from .overlap import Reader, Region, Volume, bag_regions, grow, readers_of, within
+from .grids import Grid, Region
+from .overlap import Reader, Volume, bag_regions, grow, readers_of, within
 from .quantisation import quantisation_of, quantise
 from .tables import EdgeTable, GraphTables, NodeTable
 from .volumes import grid_of
@@ -185,20 +185,15 @@ class CountRegion:
         ndim = len(region)
         haloed = grow(region, self.depth[3 - ndim :], fragments.shape)
         labels = fragments.read(haloed)
-        if labels.min(initial=0) < 0:
+        if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
             raise ValueError(f"Fragment ids must not be negative, but found {labels.min()}.")
         labels = np.ascontiguousarray(labels, np.uint64).reshape((1,) * (3 - ndim) + labels.shape)
         place = (slice(0, 1),) * (3 - ndim) + within(region, haloed)
-        core = np.ascontiguousarray(labels[place])
+        start, shape = [s.start for s in place], [s.stop - s.start for s in place]
         origin = [0] * (3 - ndim) + [s.start for s in region]
-        start = [s.start for s in place]
-        if not core.any():
-            values = np.zeros((0, *core.shape), quantisation_of(np.uint8).dtype)
-            offsets = np.zeros((0, 3), np.int64)
-            return GraphTables(
-                NodeTable.of_block(core, values, origin),
-                EdgeTable.of_block(values, labels, start, offsets, 0),
-            )
+        if not labels[place].any():
+            nothing = np.zeros((0, *shape), quantisation_of(np.uint8).dtype)
+            return GraphTables.of_block(nothing, labels, start, origin, np.zeros((0, 3), np.int64), 0)
         read = affinities.read(region)
         if len(read) != len(self.neighborhood):
             raise ValueError(
@@ -206,14 +201,9 @@ class CountRegion:
                 f"for each offset of the neighborhood {list(self.neighborhood)}."
             )
         shift = quantisation_of(read.dtype).shift
-        values = quantise(read).reshape((len(read), *core.shape))
-        of_direct = np.abs(self.neighborhood).sum(axis=1) == 1
-        direct = values if of_direct.all() else np.ascontiguousarray(values[of_direct])
-        nodes = NodeTable.of_block(core, direct, origin)
-        # A block's memory is largest in what follows.
-        del read, core, direct
-        edges = EdgeTable.of_block(values, labels, start, np.array(self.neighborhood), shift)
-        return GraphTables(nodes, edges)
+        values = quantise(read).reshape((len(read), *shape))
+        del read
+        return GraphTables.of_block(values, labels, start, origin, np.array(self.neighborhood), shift)
 
 
 def build_region_graph(

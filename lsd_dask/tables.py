@@ -8,6 +8,7 @@ import numpy as np
 
 from . import parquet
 from .kernels import region_graph as kernels
+from .kernels.fragment_runs import list_runs
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,6 @@ class NodeTable:
         return cls(ids, sizes, sums, begins, ends, affinity_sums), facts
 
     @classmethod
-    def of_block(cls, fragments: np.ndarray, affinities: np.ndarray, origin: Sequence[int]) -> "NodeTable":
-        """Count the fragments of a block.
-
-        Parameters
-        ----------
-        fragments
-            uint64, ``(z, y, x)``.
-        affinities
-            Quantised affinities of the same voxels, ``(c, z, y, x)``; the channels that count only.
-        origin
-            Index of the first voxel in the volume.
-        """
-        found, columns = kernels.count_nodes(fragments, affinities, np.asarray(origin, np.int64))
-        table = cls(found, columns[:, 0], columns[:, 1:4], columns[:, 4:7], columns[:, 7:10], columns[:, 10])
-        return table.take(np.argsort(found))
-
-    @classmethod
     def joined(cls, tables: Sequence["NodeTable"]) -> "NodeTable":
         """The sum of several tables."""
         if len(tables) == 1:
@@ -133,7 +117,7 @@ class EdgeTable:
         int64, ``(n,)``, sum and maximum of the affinities, quantised.
     starts, bins, bin_counts
         Histograms of the affinities over 256 bins, in compressed rows: those of row i are
-        ``bins[starts[i]:starts[i + 1]]`` (uint8, ascending), with ``bin_counts`` (int64).
+        ``bins[starts[i]:starts[i + 1]]`` (uint8, ascending), with ``bin_counts`` (uint32).
     """
 
     u: np.ndarray
@@ -190,38 +174,6 @@ class EdgeTable:
         return cls(**plain, starts=starts, bins=bins, bin_counts=counts), facts
 
     @classmethod
-    def of_block(
-        cls,
-        affinities: np.ndarray,
-        fragments: np.ndarray,
-        start: Sequence[int],
-        neighborhood: np.ndarray,
-        shift: int,
-    ) -> "EdgeTable":
-        """Count the pairs of fragments that touch across the faces that a block owns.
-
-        Parameters
-        ----------
-        affinities
-            Quantised affinities of the block's own voxels, ``(c, z, y, x)``.
-        fragments
-            uint64, ``(z, y, x)``, of the block with a halo.
-        start
-            Place of the block's first voxel in `fragments`.
-        neighborhood
-            ``(c, 3)``; affinity c at voxel p joins p and p + neighborhood[c], and is owned by the block of p.
-        shift
-            ``value >> shift`` is the histogram bin.
-        """
-        pairs, columns, starts, bins, bin_counts = kernels.count_faces(
-            affinities, fragments, np.asarray(start, np.int64), np.asarray(neighborhood, np.int64), shift
-        )
-        u, v = pairs.T
-        counts, contacts, sums, maxima = columns.T
-        table = cls(u, v, counts, contacts, sums, maxima, starts, bins, bin_counts)
-        return table.take(np.lexsort((v, u)))
-
-    @classmethod
     def joined(cls, tables: Sequence["EdgeTable"]) -> "EdgeTable":
         """The sum of several tables."""
         if len(tables) == 1:
@@ -264,7 +216,64 @@ class GraphTables:
     edges: EdgeTable
 
     @classmethod
+    def of_block(
+        cls,
+        affinities: np.ndarray,
+        fragments: np.ndarray,
+        start: Sequence[int],
+        origin: Sequence[int],
+        neighborhood: np.ndarray,
+        shift: int,
+    ) -> "GraphTables":
+        """Count the fragments of a block, and the pairs that touch across the faces that it owns.
+
+        Parameters
+        ----------
+        affinities
+            Quantised affinities of the block's own voxels, ``(c, z, y, x)``.
+        fragments
+            uint64, ``(z, y, x)``, of the block with a halo.
+        start, origin
+            Place of the block's first voxel in `fragments`, and in the volume.
+        neighborhood
+            ``(c, 3)``; affinity c at voxel p joins p and p + neighborhood[c], and is owned by the block of p.
+        shift
+            ``value >> shift`` is the histogram bin.
+        """
+        of_direct = np.abs(neighborhood).sum(axis=1) == 1
+        direct = affinities if of_direct.all() else np.ascontiguousarray(affinities[of_direct])
+        place, first = np.asarray(start, np.int64), np.asarray(origin, np.int64)
+        ids, columns, row_starts, numbers, ends = list_runs(fragments, direct, place, first)
+        haloed, offsets = np.array(fragments.shape), np.asarray(neighborhood, np.int64)
+        found = kernels.list_faces(affinities, haloed, row_starts, numbers, ends, place, offsets)
+        order = np.argsort(ids)
+        nodes = NodeTable(
+            ids, columns[:, 0], columns[:, 1:4], columns[:, 4:7], columns[:, 7:10], columns[:, 10]
+        ).take(order[columns[order, 0] > 0])
+        return cls(nodes, _edges_of(ids, order, *found, shift))
+
+    @classmethod
     def joined(cls, parts: Iterable["GraphTables"]) -> "GraphTables":
         """The sum of several parts: the same in any order and any grouping."""
         parts = list(parts)
         return cls(NodeTable.joined([p.nodes for p in parts]), EdgeTable.joined([p.edges for p in parts]))
+
+
+def _edges_of(
+    ids: np.ndarray,
+    order: np.ndarray,
+    pairs: np.ndarray,
+    counts: np.ndarray,
+    contacts: np.ndarray,
+    face_rows: np.ndarray,
+    face_values: np.ndarray,
+    shift: int,
+) -> EdgeTable:
+    """What `list_faces` found as a table. `order` sorts the ids; pairs are of their places before that."""
+    ranks = np.empty(len(ids), np.int64)
+    ranks[order] = np.arange(len(ids))
+    ends = np.sort(ranks[pairs], axis=1)
+    rows = np.argsort(ends[:, 0] << 32 | ends[:, 1])
+    columns, *histograms = kernels.summarise_faces(rows, counts, face_rows, face_values, shift)
+    u, v = ids[order[ends[rows]]].T
+    return EdgeTable(u, v, counts[rows], contacts[rows], *columns.T, *histograms)

@@ -153,5 +153,5 @@ def edges_of(values: Values, *, scale: int = 255) -> EdgeTable:
         maxima=np.array([max(v) for _, v in ordered], np.int64),
         starts=np.cumsum([0] + [len(b) for b, _ in histograms]),
         bins=np.concatenate([b for b, _ in histograms] or [[]]).astype(np.uint8),
-        bin_counts=np.concatenate([c for _, c in histograms] or [[]]).astype(np.int64),
+        bin_counts=np.concatenate([c for _, c in histograms] or [[]]).astype(np.uint32),
     )

@@ -1,7 +1,9 @@
 """Agglomeration: contract the best edge, add the tables of parallel edges, go on.
 
 Nodes are 0 ... n - 1. The smaller side of a contraction (by edges) is moved into the larger, so an edge is
-touched a logarithmic number of times however many nodes its ends absorb.
+touched a logarithmic number of times however many nodes its ends absorb. An edge that absorbs parallel ones
+is scored anew only when it is next in the queue: its score cannot have become better than the best of
+theirs, under which it waits until then.
 """
 
 import numpy as np
@@ -68,21 +70,28 @@ def contract(
 
     hist_begin = starts[:-1].copy()
     hist_end = starts[1:].copy()
-    pool_bins = bins
-    pool_counts = bin_counts
-    pool_used = bins.size
+    # Histograms are those given, or, once an edge has absorbed others, in a pool of sums.
+    summed = np.zeros(edge_count, np.bool_)
+    pool_bins = np.empty(LEVELS, bins.dtype)
+    pool_counts = np.empty(LEVELS, np.int64)
+    pool_used = 0
+    dense = np.zeros(LEVELS, np.int64)
+    # Edges that were absorbed and not counted yet, a list for each edge: the next one, and the last one.
+    following_part = np.full(edge_count, -1, np.int64)
+    last_part = np.arange(edge_count)
+    outdated = np.zeros(edge_count, np.bool_)
 
-    levels = np.empty(edge_count, np.int32)
+    levels = np.empty(edge_count, np.int64)
     for e in range(edge_count):
-        levels[e] = _level(
-            counts[e], sums[e], pool_bins, pool_counts, hist_begin[e], hist_end[e], quantile, scale
-        )
+        levels[e] = _level(counts[e], sums[e], bins, bin_counts, hist_begin[e], hist_end[e], quantile, scale)
     ranks = ranks.copy()
-    heap = np.empty(max(16, 2 * edge_count), np.int64)
+    keys = np.empty(edge_count, np.int64)
+    heap = np.empty(max(16, edge_count), np.int64)
     heap_edges = np.empty(heap.size, np.int64)
     waiting = 0
     for e in range(edge_count):
-        waiting = _push(heap, heap_edges, waiting, _key(levels[e], ranks[e]), e)
+        keys[e] = _key(levels[e], ranks[e])
+        waiting = _push(heap, heap_edges, waiting, keys[e], e)
 
     # Half-edges 2e (at u) and 2e + 1 (at v), linked by node.
     head = np.full(node_count, -1, np.int64)
@@ -108,8 +117,38 @@ def contract(
     while waiting > 0:
         key, e = heap[0], heap_edges[0]
         waiting = _pop(heap, heap_edges, waiting)
-        if not alive[e] or key != _key(levels[e], ranks[e]):
+        if not alive[e]:
             continue
+        if outdated[e]:
+            outdated[e] = False
+            if quantile != MEAN:
+                if pool_used + LEVELS > pool_bins.size:
+                    pool_bins, pool_counts, pool_used = _compact(
+                        pool_bins, pool_counts, hist_begin, hist_end, summed
+                    )
+                part = e
+                while part >= 0:
+                    begin, end = hist_begin[part], hist_end[part]
+                    if summed[part]:
+                        _add(dense, pool_bins[begin:end], pool_counts[begin:end])
+                    else:
+                        _add(dense, bins[begin:end], bin_counts[begin:end])
+                    hist_end[part] = begin
+                    upcoming_part = following_part[part]
+                    following_part[part] = -1
+                    part = upcoming_part
+                summed[e] = True
+                hist_begin[e] = pool_used
+                pool_used = _move(dense, pool_bins, pool_counts, pool_used)
+                hist_end[e] = pool_used
+                last_part[e] = e
+            levels[e] = _level(
+                counts[e], sums[e], pool_bins, pool_counts, hist_begin[e], hist_end[e], quantile, scale
+            )
+            keys[e] = _key(levels[e], ranks[e])
+            if keys[e] != key:
+                waiting = _push(heap, heap_edges, waiting, keys[e], e)
+                continue
         if levels[e] // FINE > level:
             _name_parents(retired, retirements, parents, smallest, root)
             retirements = 0
@@ -132,53 +171,36 @@ def contract(
                 other = v[e] if half & 1 == 0 else u[e]
                 if other == large:
                     alive[e] = False
+                    _drop_parts(hist_begin, hist_end, following_part, e)
                 else:
                     if 2 * (filled + 1) > slots.size:
                         slots, mask, filled = _fill_slots(u, v, alive, edge_count)
                     slot = _find_slot(slots, mask, u, v, large, other)
                     twin = slots[slot]
                     if twin >= 0:
-                        alive[e] = False
-                        counts[twin] += counts[e]
-                        sums[twin] += sums[e]
-                        if quantile != MEAN:
-                            need = hist_end[twin] - hist_begin[twin] + hist_end[e] - hist_begin[e]
-                            if pool_used + need > pool_bins.size:
-                                pool_bins, pool_counts, pool_used = _compact(
-                                    pool_bins, pool_counts, hist_begin, hist_end, alive, need, twin, e
-                                )
-                            hist_begin[twin], hist_end[twin], pool_used = _add(
-                                pool_bins,
-                                pool_counts,
-                                hist_begin[twin],
-                                hist_end[twin],
-                                hist_begin[e],
-                                hist_end[e],
-                                pool_used,
-                            )
-                        ranks[twin] = max(ranks[twin], ranks[e])
-                        levels[twin] = _level(
-                            counts[twin],
-                            sums[twin],
-                            pool_bins,
-                            pool_counts,
-                            hist_begin[twin],
-                            hist_end[twin],
-                            quantile,
-                            scale,
-                        )
-                        if waiting == heap.size:
-                            waiting = _drop_outdated(heap, heap_edges, waiting, alive, levels, ranks)
-                        waiting = _push(heap, heap_edges, waiting, _key(levels[twin], ranks[twin]), twin)
+                        kept, absorbed = (e, twin) if keys[e] < keys[twin] else (twin, e)
+                        alive[absorbed] = False
+                        counts[kept] += counts[absorbed]
+                        sums[kept] += sums[absorbed]
+                        ranks[kept] = max(ranks[kept], ranks[absorbed])
+                        following_part[last_part[kept]] = absorbed
+                        last_part[kept] = last_part[absorbed]
+                        outdated[kept] = True
+                        if kept == twin:
+                            half = upcoming
+                            continue
+                        # Its old slots must not answer for the edge that takes its place.
+                        u[twin] = -1
+                        v[twin] = -1
                     else:
-                        slots[slot] = e
                         filled += 1
-                        if half & 1 == 0:
-                            u[e] = large
-                        else:
-                            v[e] = large
-                        _append(head, tail, following, large, half)
                         degree[large] += 1
+                    slots[slot] = e
+                    if half & 1 == 0:
+                        u[e] = large
+                    else:
+                        v[e] = large
+                    _append(head, tail, following, large, half)
             half = upcoming
         head[small] = -1
     _name_parents(retired, retirements, parents, smallest, root)
@@ -198,24 +220,6 @@ def _name_parents(
 def _key(level: int, rank: int) -> int | np.int64:
     """Place in the queue: by level, then by rank."""
     return (np.int64(level) << 40) | rank
-
-
-@device
-def _drop_outdated(
-    heap: np.ndarray,
-    edges: np.ndarray,
-    size: int,
-    alive: np.ndarray,
-    levels: np.ndarray,
-    ranks: np.ndarray,
-) -> int:
-    """Make room in a full heap: keep the entries that are still true. There are at most as many as edges."""
-    kept = 0
-    for i in range(size):
-        key, e = heap[i], edges[i]
-        if alive[e] and key == _key(levels[e], ranks[e]):
-            kept = _push(heap, edges, kept, key, e)
-    return kept
 
 
 @device
@@ -289,66 +293,59 @@ def _level(
 
 
 @device
-def _add(
-    bins: np.ndarray, counts: np.ndarray, begin: int, end: int, begin_2: int, end_2: int, used: int
-) -> tuple[int, int, int]:
-    """Write the sum of two sparse histograms behind the last used entry of the pool.
+def _add(dense: np.ndarray, bins: np.ndarray, counts: np.ndarray) -> None:
+    """Add a sparse histogram to a dense one."""
+    for k in range(bins.size):
+        dense[bins[k]] += counts[k]
 
-    Returns its begin, its end, and the new end of what is used. For example {5: 1} and {5: 2, 7: 1} make
-    {5: 3, 7: 1}.
+
+@device
+def _move(dense: np.ndarray, bins: np.ndarray, counts: np.ndarray, used: int) -> int:
+    """Write a dense histogram as a sparse one behind the last used entry of a pool, and clear it.
+
+    Returns the new end of what is used. There must be room for all bins: each is written, and kept if it is
+    not empty, which cannot be foreseen.
     """
-    out = used
-    i = begin
-    j = begin_2
-    while i < end or j < end_2:
-        if j >= end_2 or (i < end and bins[i] < bins[j]):
-            bins[out] = bins[i]
-            counts[out] = counts[i]
-            i += 1
-        elif i >= end or bins[j] < bins[i]:
-            bins[out] = bins[j]
-            counts[out] = counts[j]
-            j += 1
-        else:
-            bins[out] = bins[i]
-            counts[out] = counts[i] + counts[j]
-            i += 1
-            j += 1
-        out += 1
-    return used, out, out
+    for b in range(dense.size):
+        bins[used] = b
+        counts[used] = dense[b]
+        used += dense[b] > 0
+        dense[b] = 0
+    return used
+
+
+@device
+def _drop_parts(begins: np.ndarray, ends: np.ndarray, following_part: np.ndarray, edge: int) -> None:
+    """Leave an edge, and those it absorbed, without histograms."""
+    while edge >= 0:
+        ends[edge] = begins[edge]
+        edge = following_part[edge]
 
 
 @device
 def _compact(
-    bins: np.ndarray,
-    counts: np.ndarray,
-    begins: np.ndarray,
-    stops: np.ndarray,
-    alive: np.ndarray,
-    need: int,
-    twin: int,
-    e: int,
+    bins: np.ndarray, counts: np.ndarray, begins: np.ndarray, ends: np.ndarray, summed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """A new pool: the histograms of the living edges, and of `twin` and `e`, and room for as much again.
+    """A new pool of the sums that are still needed, with room for as much again.
 
-    For example edges with histograms {5: 1}, {7: 2}, {9: 1}, the second of them dead, leave bins [5, 9].
+    For example edges with sums {5: 1}, none and {9: 1} leave bins [5, 9].
     """
     used = 0
-    for i in range(begins.size):
-        if alive[i] or i in (twin, e):
-            used += stops[i] - begins[i]
-    new_bins = np.empty(2 * used + need, bins.dtype)
-    new_counts = np.empty(2 * used + need, counts.dtype)
+    for e in range(begins.size):
+        if summed[e]:
+            used += ends[e] - begins[e]
+    new_bins = np.empty(2 * used + LEVELS + 16 * begins.size, bins.dtype)
+    new_counts = np.empty(2 * used + LEVELS + 16 * begins.size, counts.dtype)
     out = 0
-    for i in range(begins.size):
-        if alive[i] or i in (twin, e):
+    for e in range(begins.size):
+        if summed[e]:
             begin = out
-            for k in range(begins[i], stops[i]):
+            for k in range(begins[e], ends[e]):
                 new_bins[out] = bins[k]
                 new_counts[out] = counts[k]
                 out += 1
-            begins[i] = begin
-            stops[i] = out
+            begins[e] = begin
+            ends[e] = out
     return new_bins, new_counts, out
 
 
@@ -412,15 +409,6 @@ def _find(root: np.ndarray, node: int) -> int:
         root[node] = root[root[node]]
         node = root[node]
     return node
-
-
-@device
-def _grown(a: np.ndarray) -> np.ndarray:
-    """A copy with room for twice as many elements."""
-    b = np.empty(2 * a.size, a.dtype)
-    for i in range(a.size):
-        b[i] = a[i]
-    return b
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Counting kernels of the region adjacency graph: one pass over the voxels for nodes, one for faces.
+"""Counting kernels of the region adjacency graph: affinities between fragments, pair by pair.
 
 Two-dimensional data come as three-dimensional with one section.
 """
@@ -6,212 +6,230 @@ Two-dimensional data come as three-dimensional with one section.
 import numpy as np
 
 from .compiling import device, kernel
+from .hashing import doubled, doubled_rows, new_recent, new_slots, place, rehashed, slot
 
 BINS = 256
 
 
 @kernel
-def count_nodes(
-    fragments: np.ndarray, affinities: np.ndarray, origin: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Size, position and affinity of every fragment in a block.
+def list_faces(
+    affinities: np.ndarray,
+    haloed: np.ndarray,
+    row_starts: np.ndarray,
+    numbers: np.ndarray,
+    ends: np.ndarray,
+    start: np.ndarray,
+    neighborhood: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of touching fragments of a block, and every affinity between two fragments.
 
-    `fragments` is ``(z, y, x)`` uint64, `affinities` ``(c, z, y, x)`` unsigned integers over the same voxels
-    (only the channels that count), `origin` the index of the first voxel in the volume. Returns ids ``(n,)``,
-    in order of appearance, and int64 columns ``(n, 11)``: size; sums of z, y, x; minima of z, y, x; maxima
-    of z, y, x, plus 1; sum of the affinities.
+    `affinities` is ``(c, z, y, x)`` unsigned integers of the block's own voxels; `row_starts`, `numbers` and
+    `ends` are the runs of the fragments of shape `haloed` (see `list_runs`), in which the block's first voxel
+    is at `start`; channel c joins p and p + neighborhood[c]. Returns pairs ``(n, 2)`` int32 in order of
+    appearance, the smaller number first; int64 ``(n,)`` numbers of affinities, and of those between direct
+    neighbours; and for every affinity between two fragments the row of its pair (int32) and its value.
 
-    For example one fragment 7 at voxels (0, 0, 0) and (0, 0, 1) with affinities 3 and 4 gives ids [7] and
-    [[2, 0, 0, 1, 0, 0, 0, 1, 1, 2, 7]].
+    For example runs of fragments [[[1, 2, 2]]] and x-affinities [9, 5, 8] give pairs [[1, 2]], counts [1] and
+    [1], rows [0] and values [5].
     """
-    depth, height, width = fragments.shape
-    slots, mask = _new_slots(1 << 12)
-    ids = np.empty(1 << 10, np.uint64)
-    columns = np.empty((1 << 10, 11), np.int64)
-    n = 0
+    channels, depth, height, width = affinities.shape
+    row_of_pair = new_slots(1 << 12)
+    recent = new_recent()
+    segment_keys = np.empty(width + 1, np.uint64)
+    segment_begins = np.empty(width + 1, np.int64)
+    segment_ends = np.empty(width + 1, np.int64)
+    pairs = np.empty((1 << 10, 2), np.int32)
+    counts = np.zeros((1 << 10, 2), np.int64)
+    # Usual fragments have fewer faces; what is not touched costs nothing.
+    room = max(1 << 14, affinities.size // 8)
+    face_rows = np.empty(room, np.int32)
+    face_values = np.empty(room, affinities.dtype)
+    found = 0
+    faces = 0
     for z in range(depth):
         for y in range(height):
-            previous = np.uint64(0)
-            i = 0
-            for x in range(width):
-                fragment = fragments[z, y, x]
-                if fragment == 0:
+            # Room for all that a row can bring, so that nothing has to grow within it.
+            while faces + channels * width > face_rows.size:
+                face_rows = doubled(face_rows)
+                face_values = doubled(face_values)
+            while found + channels * width > len(pairs):
+                pairs = doubled_rows(pairs)
+                counts = doubled_rows(counts)
+            while 2 * (found + channels * width) > row_of_pair[0].size:
+                row_of_pair = rehashed(*row_of_pair)
+            for c in range(channels):
+                dz, dy, dx = neighborhood[c]
+                other_z = start[0] + z + dz
+                other_y = start[1] + y + dy
+                if not (0 <= other_z < haloed[0] and 0 <= other_y < haloed[1]):
                     continue
-                if fragment != previous:
-                    previous = fragment
-                    slot = _hash(fragment) & mask
-                    while slots[slot] >= 0 and ids[slots[slot]] != fragment:
-                        slot = (slot + np.uint64(1)) & mask
-                    i = slots[slot]
-                    if i < 0:
-                        if n == ids.size:
-                            ids = _doubled(ids)
-                            columns = _doubled_rows(columns)
-                        i = n
-                        n += 1
-                        slots[slot] = i
-                        ids[i] = fragment
-                        for column in range(11):
-                            columns[i, column] = 0
-                        columns[i, 4] = z
-                        columns[i, 5] = y
-                        columns[i, 6] = x
-                        if 2 * n > slots.size:
-                            slots, mask = _new_slots(2 * slots.size)
-                            for j in range(n):
-                                slot = _hash(ids[j]) & mask
-                                while slots[slot] >= 0:
-                                    slot = (slot + np.uint64(1)) & mask
-                                slots[slot] = j
-                columns[i, 0] += 1
-                columns[i, 1] += z
-                columns[i, 2] += y
-                columns[i, 3] += x
-                columns[i, 4] = min(columns[i, 4], z)
-                columns[i, 5] = min(columns[i, 5], y)
-                columns[i, 6] = min(columns[i, 6], x)
-                columns[i, 7] = max(columns[i, 7], z + 1)
-                columns[i, 8] = max(columns[i, 8], y + 1)
-                columns[i, 9] = max(columns[i, 9], x + 1)
-                for c in range(affinities.shape[0]):
-                    columns[i, 10] += np.int64(affinities[c, z, y, x])
-    for i in range(n):
-        for axis in range(3):
-            columns[i, 1 + axis] += origin[axis] * columns[i, 0]
-            columns[i, 4 + axis] += origin[axis]
-            columns[i, 7 + axis] += origin[axis]
-    return ids[:n].copy(), columns[:n].copy()
+                end = min(width, haloed[2] - start[2] - dx)
+                if end <= max(0, -start[2] - dx):
+                    continue
+                own = row_starts[(start[0] + z) * haloed[1] + start[1] + y]
+                other = row_starts[other_z * haloed[1] + other_y]
+                found, faces = _faces_of_row(
+                    affinities[c, z, y, :end],
+                    numbers[own:],
+                    ends[own:],
+                    start[2],
+                    numbers[other:],
+                    ends[other:],
+                    start[2] + dx,
+                    int(abs(dz) + abs(dy) + abs(dx) == 1),
+                    segment_keys,
+                    segment_begins,
+                    segment_ends,
+                    row_of_pair,
+                    recent,
+                    pairs,
+                    counts,
+                    found,
+                    face_rows,
+                    face_values,
+                    faces,
+                )
+    return (
+        pairs[:found].copy(),
+        counts[:found, 0].copy(),
+        counts[:found, 1].copy(),
+        face_rows[:faces],
+        face_values[:faces],
+    )
+
+
+@device
+def _faces_of_row(
+    affinities: np.ndarray,
+    numbers: np.ndarray,
+    ends: np.ndarray,
+    shift: int,
+    other_numbers: np.ndarray,
+    other_ends: np.ndarray,
+    other_shift: int,
+    direct: int,
+    segment_keys: np.ndarray,
+    segment_begins: np.ndarray,
+    segment_ends: np.ndarray,
+    row_of_pair: tuple[np.ndarray, np.ndarray],
+    recent: tuple[np.ndarray, np.ndarray],
+    pairs: np.ndarray,
+    counts: np.ndarray,
+    found: int,
+    face_rows: np.ndarray,
+    face_values: np.ndarray,
+    faces: int,
+) -> tuple[int, int]:
+    """The part of `list_faces` of one row and one channel; numbers of pairs and of faces thereafter.
+
+    The runs of the row and those of the row it is compared with are walked side by side: voxel x of the block
+    is at ``x + shift`` in the one and at ``x + other_shift`` in the other.
+    """
+    own = 0
+    other = 0
+    x = max(0, -other_shift)
+    while ends[own] - shift <= x:
+        own += 1
+    while other_ends[other] - other_shift <= x:
+        other += 1
+    # Without branches, which could not be foreseen: a segment is written at each step, and kept if it is one.
+    segments = 0
+    while x < affinities.size:
+        own_end = ends[own] - shift
+        other_end = other_ends[other] - other_shift
+        end = min(affinities.size, min(own_end, other_end))
+        a = numbers[own]
+        b = other_numbers[other]
+        ordered = np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
+        segment_keys[segments] = ordered
+        segment_begins[segments] = x
+        segment_ends[segments] = end
+        segments += (a != b) & (min(a, b) > 0)
+        own += int(own_end == end)
+        other += int(other_end == end)
+        x = end
+
+    keys, rows = row_of_pair
+    recent_keys, recent_rows = recent
+    for segment in range(segments):
+        key = segment_keys[segment]
+        recently = place(key)
+        if recent_keys[recently] != key:
+            at = slot(keys, key)
+            if keys[at] == 0:
+                keys[at] = key
+                rows[at] = found
+                pairs[found, 0] = key >> np.uint64(32)
+                pairs[found, 1] = key & np.uint64(0xFFFFFFFF)
+                counts[found, 0] = 0
+                counts[found, 1] = 0
+                found += 1
+            recent_keys[recently] = key
+            recent_rows[recently] = rows[at]
+        row = recent_rows[recently]
+        begin = segment_begins[segment]
+        length = segment_ends[segment] - begin
+        counts[row, 0] += length
+        counts[row, 1] += length * direct
+        for i in range(length):
+            face_rows[faces + i] = row
+            face_values[faces + i] = affinities[begin + i]
+        faces += length
+    return found, faces
 
 
 @kernel
-def count_faces(
-    affinities: np.ndarray, fragments: np.ndarray, start: np.ndarray, neighborhood: np.ndarray, shift: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of touching fragments in a block, with statistics of the affinities between them.
+def summarise_faces(
+    order: np.ndarray, counts: np.ndarray, face_rows: np.ndarray, face_values: np.ndarray, shift: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Statistics of the affinities of each pair, the pairs in a given order.
 
-    `affinities` is ``(c, z, y, x)`` unsigned integers of the block's own voxels, `fragments` ``(z, y, x)``
-    uint64 with a halo, the block's first voxel at `start`; channel c joins p and p + neighborhood[c]; a
-    value's bin is ``value >> shift``. Returns, in order of appearance: pairs ``(n, 2)`` with the smaller id
-    first; int64 columns ``(n, 4)``: affinities counted, those of direct neighbours among them, sum, maximum;
-    and the histograms in compressed rows: row starts ``(n + 1,)``, bins, counts.
+    Takes what `list_faces` found; a value's bin is ``value >> shift``. Returns int64 columns ``(n, 2)``: sum
+    and maximum; and the histograms in compressed rows: row starts ``(n + 1,)``, bins, counts.
 
-    For example fragments [[[1, 2, 2]]] and x-affinities [9, 5, 8] (shift 0) give pairs [[1, 2]], columns
-    [[1, 1, 5, 5]], and the histogram {5: 1}.
+    For example order [1, 0], counts [2, 1], rows [0, 1, 0] and values [5, 9, 5] (shift 0) give columns
+    [[9, 9], [10, 5]], starts [0, 1, 2], bins [9, 5] and counts [1, 2].
     """
-    channels, depth, height, width = affinities.shape
-    slots, mask = _new_slots(1 << 12)
-    pairs = np.empty((1 << 10, 2), np.uint64)
-    columns = np.empty((1 << 10, 4), np.int64)
-    face_edges = np.empty(1 << 14, np.int32)
-    face_bins = np.empty(1 << 14, np.uint8)
-    n = 0
-    faces = 0
-    for c in range(channels):
-        dz, dy, dx = neighborhood[c]
-        direct = abs(dz) + abs(dy) + abs(dx) == 1
-        for z in range(depth):
-            fz = start[0] + z
-            if fz + dz < 0 or fz + dz >= fragments.shape[0]:
-                continue
-            for y in range(height):
-                fy = start[1] + y
-                if fy + dy < 0 or fy + dy >= fragments.shape[1]:
-                    continue
-                last_u = np.uint64(0)
-                last_v = np.uint64(0)
-                edge = 0
-                for x in range(width):
-                    fx = start[2] + x
-                    if fx + dx < 0 or fx + dx >= fragments.shape[2]:
-                        continue
-                    u = fragments[fz, fy, fx]
-                    v = fragments[fz + dz, fy + dy, fx + dx]
-                    if u == v or u == 0 or v == 0:
-                        continue
-                    if u > v:
-                        u, v = v, u
-                    if u != last_u or v != last_v:
-                        last_u = u
-                        last_v = v
-                        slot = _hash_pair(u, v) & mask
-                        while slots[slot] >= 0 and (pairs[slots[slot], 0] != u or pairs[slots[slot], 1] != v):
-                            slot = (slot + np.uint64(1)) & mask
-                        edge = slots[slot]
-                        if edge < 0:
-                            if n == len(pairs):
-                                pairs = _doubled_rows(pairs)
-                                columns = _doubled_rows(columns)
-                            edge = n
-                            n += 1
-                            slots[slot] = edge
-                            pairs[edge, 0] = u
-                            pairs[edge, 1] = v
-                            for column in range(4):
-                                columns[edge, column] = 0
-                            if 2 * n > slots.size:
-                                slots, mask = _new_slots(2 * slots.size)
-                                for j in range(n):
-                                    slot = _hash_pair(pairs[j, 0], pairs[j, 1]) & mask
-                                    while slots[slot] >= 0:
-                                        slot = (slot + np.uint64(1)) & mask
-                                    slots[slot] = j
-                    value = np.int64(affinities[c, z, y, x])
-                    columns[edge, 0] += 1
-                    columns[edge, 1] += direct
-                    columns[edge, 2] += value
-                    columns[edge, 3] = max(columns[edge, 3], value)
-                    if faces == face_edges.size:
-                        face_edges = _doubled(face_edges)
-                        face_bins = _doubled(face_bins)
-                    face_edges[faces] = edge
-                    face_bins[faces] = value >> shift
-                    faces += 1
-    starts, bins, counts = _histograms(face_edges[:faces], face_bins[:faces], n)
-    return pairs[:n].copy(), columns[:n].copy(), starts, bins, counts
-
-
-@device
-def _histograms(
-    face_edges: np.ndarray, face_bins: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compressed histogram rows of `n` edges from one (edge, bin) a face.
-
-    For example edges [0, 1, 0], bins [5, 9, 5] give starts [0, 1, 2], bins [5, 9], counts [2, 1].
-    """
-    ends = np.zeros(n + 1, np.int64)
-    for f in range(face_edges.size):
-        ends[face_edges[f] + 1] += 1
-    for e in range(n):
-        ends[e + 1] += ends[e]
-    place = ends[:n].copy()
-    sorted_bins = np.empty(face_bins.size, np.uint8)
-    for f in range(face_edges.size):
-        e = face_edges[f]
-        sorted_bins[place[e]] = face_bins[f]
-        place[e] += 1
+    n = order.size
+    begins = np.empty(n, np.int64)
+    place = np.empty(n, np.int64)
+    total = 0
+    for e in order:
+        begins[e] = total
+        place[e] = total
+        total += counts[e]
+    values = np.empty(total, face_values.dtype)
+    for f in range(total):
+        row = face_rows[f]
+        values[place[row]] = face_values[f]
+        place[row] += 1
+    columns = np.zeros((n, 2), np.int64)
     starts = np.zeros(n + 1, np.int64)
-    bins = np.empty(face_bins.size, np.uint8)
-    counts = np.empty(face_bins.size, np.int64)
+    # Every bin that is looked at is written, and kept if it is not empty: this needs room for one more.
+    bins = np.empty(total + 1, np.uint8)
+    bin_counts = np.empty(total + 1, np.uint32)
     dense = np.zeros(BINS, np.int64)
     used = 0
-    for e in range(n):
-        for f in range(ends[e], ends[e + 1]):
-            dense[sorted_bins[f]] += 1
-        used = _flush(dense, bins, counts, used)
-        starts[e + 1] = used
-    return starts, bins[:used].copy(), counts[:used].copy()
-
-
-@device
-def _flush(dense: np.ndarray, bins: np.ndarray, counts: np.ndarray, used: int) -> int:
-    """Append the non-zero entries of a dense histogram to sparse ones, and clear it."""
-    for b in range(BINS):
-        if dense[b] > 0:
+    for i in range(n):
+        e = order[i]
+        summed = np.int64(0)
+        smallest = largest = np.int64(values[begins[e]])
+        for f in range(begins[e], place[e]):
+            value = np.int64(values[f])
+            summed += value
+            smallest = min(smallest, value)
+            largest = max(largest, value)
+            dense[value >> shift] += 1
+        columns[i, 0] = summed
+        columns[i, 1] = largest
+        for b in range(smallest >> shift, (largest >> shift) + 1):
             bins[used] = b
-            counts[used] = dense[b]
-            used += 1
+            bin_counts[used] = dense[b]
+            used += dense[b] > 0
             dense[b] = 0
-    return used
+        starts[i + 1] = used
+    # Not copied: what was never touched takes no memory.
+    return columns, starts, bins[:used], bin_counts[:used]
 
 
 @kernel
@@ -229,7 +247,7 @@ def add_histograms(
         room += starts[row + 1] - starts[row]
     out_starts = np.zeros(n + 1, np.int64)
     out_bins = np.empty(room, np.uint8)
-    out_counts = np.empty(room, np.int64)
+    out_counts = np.empty(room, np.uint32)
     dense = np.zeros(BINS, np.int64)
     used = 0
     for g in range(n):
@@ -246,45 +264,17 @@ def add_histograms(
                     dense[bins[k]] += counts[k]
             used = _flush(dense, out_bins, out_counts, used)
         out_starts[g + 1] = used
-    return out_starts, out_bins[:used].copy(), out_counts[:used].copy()
+    # Not copied: what was never touched takes no memory.
+    return out_starts, out_bins[:used], out_counts[:used]
 
 
 @device
-def _new_slots(size: int) -> tuple[np.ndarray, np.uint64]:
-    """An empty open-addressing table (-1 is free) of a power-of-two size, and the mask for its slots."""
-    return np.full(size, -1, np.int64), np.uint64(size - 1)
-
-
-@device
-def _hash(key: np.uint64) -> np.uint64:
-    """Finaliser of splitmix64: spreads every bit of the key over all bits (0 stays 0)."""
-    key ^= key >> np.uint64(30)
-    key *= np.uint64(0xBF58476D1CE4E5B9)
-    key ^= key >> np.uint64(27)
-    key *= np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
-
-
-@device
-def _hash_pair(u: np.uint64, v: np.uint64) -> np.uint64:
-    """Hash of an ordered pair."""
-    return _hash(_hash(u) + np.uint64(0x9E3779B97F4A7C15) + v)
-
-
-@device
-def _doubled(a: np.ndarray) -> np.ndarray:
-    """A copy with room for twice as many elements."""
-    b = np.empty(2 * a.size, a.dtype)
-    for i in range(a.size):
-        b[i] = a[i]
-    return b
-
-
-@device
-def _doubled_rows(a: np.ndarray) -> np.ndarray:
-    """A copy with room for twice as many rows."""
-    b = np.empty((2 * a.shape[0], a.shape[1]), a.dtype)
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            b[i, j] = a[i, j]
-    return b
+def _flush(dense: np.ndarray, bins: np.ndarray, counts: np.ndarray, used: int) -> int:
+    """Append the non-zero entries of a dense histogram to sparse ones, and clear it."""
+    for b in range(BINS):
+        if dense[b] > 0:
+            bins[used] = b
+            counts[used] = dense[b]
+            used += 1
+            dense[b] = 0
+    return used

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .compiling import device, kernel
+from .hashing import RECENT_BITS, place
 
 
 @kernel
@@ -13,20 +14,18 @@ def relabel(labels: np.ndarray, keys: np.ndarray, values: np.ndarray, out: np.nd
     give [2, 2, 0, 1].
     """
     missing = np.uint64(0)
-    last_label = np.uint64(0)
-    last_value = np.uint64(0)
+    recent = np.zeros(1 << RECENT_BITS, np.uint64)
+    recent_values = np.zeros(1 << RECENT_BITS, np.uint64)
     for i in range(labels.size):
         label = labels[i]
-        if label != last_label:
-            last_label = label
-            last_value = np.uint64(0)
-            if label != 0:
-                row = _row(keys, label)
-                if row < 0:
-                    missing = label
-                else:
-                    last_value = values[row]
-        out[i] = last_value
+        recently = place(label)
+        if recent[recently] != label:
+            row = _row(keys, label)
+            if row < 0 and label != 0:
+                missing = label
+            recent[recently] = label
+            recent_values[recently] = values[row] if row >= 0 else np.uint64(0)
+        out[i] = recent_values[recently]
     return missing
 
 
