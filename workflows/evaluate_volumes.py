@@ -1,67 +1,66 @@
 """Step 5: segmentations of all thresholds against a ground truth, from one pass over the volumes."""
 
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lsd_dask import files
+from lsd_dask import parquet
 from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.evaluation import ContingencyTable, merge_tables
+from lsd_dask.evaluation import (
+    ContingencyTable,
+    Mistake,
+    best_row,
+    merge_tables,
+    score_cuts,
+    worst_mistakes,
+)
+from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
+from lsd_dask.grids import Grid
+from lsd_dask.ids import BITS
 from lsd_dask.ledgers import Ledger
-from lsd_dask.overlap import StoredReader
+from lsd_dask.masks import MaskReader
+from lsd_dask.overlap import StoredReader, grow
 
 from .config import workflow
-from .find_segments import open_merge_tree, rag_directory_of
-from .inputs import block_shape_for, check_labels, identity_of, naming, open_labels, shared_part
+from .extract_fragments import UNREFINED
+from .fields import array_path
+from .find_segments import open_merge_tree
+from .inputs import block_shape_for, check_labels, identity_of, naming, open_labels, open_mask, shared_part
 from .memory import check_memory, overlaps, worker_limit
 from .models import EvaluateVolumesConfig
-from .running import (
-    StepResult,
-    cluster,
-    console,
-    hold,
-    ledger_for,
-    prepare,
-    report,
-    run,
-    run_that_wrote,
-)
+from .running import cluster, console, hold, ledger_for, prepare, report, run, run_that_wrote
+from .scoring import Evaluation, scores_path, write_scores
 from .tasks import add_up, write_table
+
+#: Objects with mistakes that are told, and that are listed in the file.
+TOLD, LISTED = 3, 10
 
 
 @dataclass(frozen=True)
-class Evaluation(StepResult):
+class VolumeEvaluation(Evaluation):
     """What `evaluate_volumes` found.
 
     Attributes
     ----------
-    scores
-        One row a threshold: ``threshold``, ``voi_split``, ``voi_merge``, ``voi_sum``, ``rand_split``,
-        ``rand_merge``, ...
+    mistakes
+        The objects that the best segmentation splits and merges worst, with places to look at.
     """
 
-    scores: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def best(self) -> Mapping[str, Any]:
-        """The row with the lowest sum of VOI split and merge."""
-        return min(self.scores, key=lambda row: (row["voi_sum"], row["threshold"]))
+    mistakes: Sequence[Mistake] = ()
 
 
 @workflow(EvaluateVolumesConfig)
-def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
+def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
     """Score the segmentations of a range of thresholds against a ground truth.
 
     One pass over the volumes counts how fragments and true objects overlap; every threshold is then scored on
     that table alone. What is evaluated is where both have voxels, except where the true label is 0. The
-    scores are written as a Parquet file into the folder ``rag/scores`` of the fragments' container.
+    scores are written as a Parquet file into the folder ``rag/scores`` of the fragments' container, with a
+    plot and a table of the worst mistakes beside it.
     """
     started = time.perf_counter()
     container, dataset = config.fragments_file, config.fragments_dataset
@@ -69,66 +68,124 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> Evaluation:
     truth, fragments = shared_part(open_stored(config.gt_path), fragments, config.fragments_path)
     grid = fragments.stored.grid.crop(fragments.part)
     check_labels(truth.stored)
+    mask = None
+    if config.mask_file is not None and config.mask_dataset is not None:
+        mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.fragments_path)
     tree = open_merge_tree(config, config)
+    counter = OverlapCounter(grid.voxel_size, config.boundary_tolerance)
     block_shape = block_shape_for(grid, None, config.fragments_path)
     identity = {
         "truth": identity_of(truth),
         "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
+        "mask": identity_of(mask) if mask else None,
+        "boundary_tolerance": config.boundary_tolerance,
         "blocks": block_shape,
     }
     ledger = ledger_for(container, "evaluate_volumes", dataset, identity)
     blocks = BlockGrid(grid.shape, block_shape)
+    task = _OverlapBlock(
+        counter, truth, fragments, MaskReader(mask, mask.stored.grid, grid) if mask else None, ledger
+    )
     with hold(ledger), cluster(config) as client:
-        needs = overlaps(truth, fragments)
+        needs = overlaps(truth, fragments, counter.depth)
         check_memory("count overlaps", needs, block_shape, grid, worker_limit(client))
         if not prepare(ledger, config, what="overlaps"):
             ledger.begin(blocks)
-        summary = run("count overlaps", _OverlapBlock(truth, fragments, ledger), blocks, ledger, client)
+        summary = run("count overlaps", task, blocks, ledger, client)
         assert client is not None
         table = add_up(client, ledger, blocks, _table, merge_tables)
-    rows = []
-    for threshold in config.thresholds:
-        lut = tree.cut(threshold)
-        with naming(config.gt_path, config.fragments_path):
-            scores = table.relabel_test(lut.keys, lut.values).scores()
-        rows.append(
-            {
-                "method": config.method,
-                "merge_function": config.merge_function,
-                "threshold": threshold,
-                **scores,
-                "voi_sum": scores["voi_split"] + scores["voi_merge"],
-            }
-        )
-    path = _scores_path(config)
-    _write_scores(rows, path)
-    result = Evaluation(
+    table = table.without(config.ignore_ids or ()).without_dust(config.ignore_dust)
+    noted = {"method": config.method, "merge_function": config.merge_function}
+    with naming(config.gt_path, config.fragments_path):
+        rows = [{**noted, **scores} for scores in score_cuts(table, tree, config.thresholds)]
+        best = tree.cut(best_row(rows)["threshold"])
+        mistakes = worst_mistakes(table, best, count=LISTED, grid=_grid_of_addresses(config, grid))
+    outputs = write_scores(config, rows, scores_path(config))
+    result = VolumeEvaluation(
         "evaluate_volumes",
-        {"scores": path},
+        outputs,
         time.perf_counter() - started,
         summary.blocks,
         summary.skipped,
         scores=rows,
+        mistakes=mistakes,
     )
+    outputs["mistakes"] = _write_mistakes(config, result, grid)
     report(result)
+    _tell(result)
+    return result
+
+
+def _grid_of_addresses(config: EvaluateVolumesConfig, grid: Grid) -> Grid | None:
+    """Grid of the affinities that ids of fragments are addresses in; None for fragments made elsewhere."""
+    for dataset in (config.fragments_dataset, config.fragments_dataset + UNREFINED):
+        ledger = ledger_for(config.fragments_file, "extract_fragments", dataset, {})
+        affinities = ledger.recorded_identity().get("affinities")
+        if affinities is not None:
+            # How large the affinities are is not recorded: a root may lie anywhere that ids can name.
+            shape = (2 ** BITS[grid.ndim],) * grid.ndim
+            return Grid(grid.dims, shape, affinities["voxel_size"], affinities["offset"], grid.units)
+    return None
+
+
+def _write_mistakes(config: EvaluateVolumesConfig, result: VolumeEvaluation, grid: Grid) -> str:
+    path = scores_path(config, "_mistakes")
+    mistakes = result.mistakes
+    columns: dict[str, Any] = {
+        "kind": [m.kind for m in mistakes],
+        "voi": [m.voi for m in mistakes],
+        **{
+            name: np.array([getattr(m, name) for m in mistakes], np.uint64)
+            for name in ("label", "voxels", "pieces", "piece", "fragment")
+        },
+    }
+    for axis, dim in enumerate(grid.dims):
+        places = [m.position[axis] if m.position else np.nan for m in mistakes]
+        columns[dim] = np.array(places, np.float64)
+    facts = {"threshold": result.best["threshold"], "merge_function": config.merge_function}
+    parquet.write_table(path, columns, facts)
+    return path
+
+
+def _tell(result: VolumeEvaluation) -> None:
     best = result.best
     console.print(
         f"  best threshold: {best['threshold']:g} (VOI split {best['voi_split']:.3f}, "
         f"merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f})"
     )
-    return result
+    for kind, words in (("split", "object"), ("merge", "segment")):
+        for mistake in [m for m in result.mistakes if m.kind == kind][:TOLD]:
+            place = ", ".join(f"{x:g}" for x in mistake.position or ())
+            console.print(
+                f"  worst {kind}: {words} {mistake.label}, {mistake.pieces} pieces, VOI {mistake.voi:.3f}"
+                + (f", look at ({place})" if place else "")
+            )
 
 
 @dataclass(frozen=True)
 class _OverlapBlock:
+    counter: OverlapCounter
     truth: StoredReader
     fragments: StoredReader
+    mask: MaskReader | None
     ledger: Ledger
 
     def compute(self, block: Block) -> ContingencyTable:
         with naming(self.truth.stored.path, self.fragments.stored.path):
-            return ContingencyTable.from_volumes(
-                self.truth.read(block.region), self.fragments.read(block.region)
+            # Around a region, the truth beside it is read as well.
+            stored = self.truth.stored
+            whole = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
+            places = zip(block.region, self.truth.origin, strict=True)
+            region = tuple(slice(s.start + o, s.stop + o) for s, o in places)
+            read = grow(region, self.counter.depth, whole.shape)
+            core = tuple(
+                slice(s.start - r.start, s.stop - r.start) for s, r in zip(region, read, strict=True)
+            )
+            return self.counter.count(
+                whole.read(read),
+                self.fragments.read(block.region),
+                self.mask.read(block.region) if self.mask else None,
+                core,
             )
 
     def write(self, block: Block, result: ContingencyTable) -> Mapping[str, Any]:
@@ -138,15 +195,3 @@ class _OverlapBlock:
 
 def _table(arrays: Mapping[str, np.ndarray]) -> ContingencyTable:
     return ContingencyTable(**arrays)
-
-
-def _scores_path(config: EvaluateVolumesConfig) -> str:
-    variant = [config.run_type] if config.run_type else []
-    name = f"{config.merge_function}.parquet"
-    return files.join(rag_directory_of(config), "scores", *variant, name)
-
-
-def _write_scores(rows: list[dict[str, Any]], path: str) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
-    files.write_bytes(path, buffer.getvalue())

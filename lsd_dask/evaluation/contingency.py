@@ -7,7 +7,6 @@ segmentation that relabels fragments relabels their table: one pass over the vox
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
 from os import PathLike
 from typing import Any
 
@@ -17,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from pyarrow import parquet
 
 from .. import files
+from ..checks import whole_number
 from ..kernels.contingency import count_pairs
+from .metrics import Contingency, Scores, sums_of
 
 #: Voxels of an array that are converted and counted at a time.
 _VOXELS_AT_ONCE = 1 << 23
-
-type Scores = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ class ContingencyTable:
         for begin in range(0, max(truth.size, 1), _VOXELS_AT_ONCE):
             part = slice(begin, begin + _VOXELS_AT_ONCE)
             pairs, counts = count_pairs(
-                _unsigned(flat_truth[part], "truth"), _unsigned(flat_test[part], "test")
+                unsigned_labels(flat_truth[part], "truth"), unsigned_labels(flat_test[part], "test")
             )
             parts.append(cls._summed(pairs[:, 0], pairs[:, 1], counts))
         return merge_tables(parts)
@@ -140,7 +139,7 @@ class ContingencyTable:
         >>> table.relabel_test([7, 8, 9], [7, 7, 9]).counts
         array([2, 1])
         """
-        old, new = _unsigned(np.asarray(keys), "keys"), _unsigned(np.asarray(values), "values")
+        old, new = unsigned_labels(np.asarray(keys), "keys"), unsigned_labels(np.asarray(values), "values")
         if old.ndim != 1 or old.shape != new.shape:
             raise ValueError(f"keys have shape {old.shape}, values {new.shape}: expected the same, (n,)")
         if not np.any(old == 0):
@@ -158,8 +157,76 @@ class ContingencyTable:
             )
         return self._summed(self.truth, new[place], self.counts)
 
-    def scores(self, return_cluster_scores: bool = False) -> Scores:
-        """Rand scores and variation of information; see `lsd_dask.evaluation.rand_voi`.
+    def without(self, truth_ids: ArrayLike) -> "ContingencyTable":
+        """The table without the voxels of some true objects.
+
+        Parameters
+        ----------
+        truth_ids : (n,) array_like of int
+            Ids of true objects; those that the table does not have do not matter.
+
+        Examples
+        --------
+        >>> table = ContingencyTable.from_volumes(np.array([1, 1, 2]), np.array([7, 7, 8]))
+        >>> table.without([2]).truth
+        array([1], dtype=uint64)
+        """
+        ignored = np.asarray(truth_ids)
+        if not ignored.size:
+            return self
+        kept = ~np.isin(self.truth, unsigned_labels(ignored, "truth_ids"))
+        return ContingencyTable(self.truth[kept], self.test[kept], self.counts[kept])
+
+    def without_dust(self, voxels: int) -> "ContingencyTable":
+        """The table without true objects of fewer voxels than `voxels`, counting those that are in the table.
+
+        Examples
+        --------
+        >>> table = ContingencyTable.from_volumes(np.array([1, 1, 2]), np.array([7, 8, 8]))
+        >>> table.without_dust(2).truth
+        array([1, 1], dtype=uint64)
+        """
+        ids, rows = np.unique(self.truth, return_inverse=True)
+        return self.without(ids[sums_of(rows, self.counts) < whole_number("voxels", voxels, 0)])
+
+    def scores(self) -> Scores:
+        """All scores: see `lsd_dask.evaluation.rand_voi` and the notes of `lsd_dask.evaluation.score_cuts`.
+
+        Returns
+        -------
+        dict
+            Those of `rand_voi`, and ``voi_sum``, ``adapted_rand_error``, ``cremi_score``.
+
+        Raises
+        ------
+        ValueError
+            If the table is empty.
+        """
+        return self.numbered()[0].scores()
+
+    def cluster_scores(self) -> Scores:
+        """What each true object adds to ``voi_split``, and each segment to ``voi_merge``, in bits.
+
+        Returns
+        -------
+        dict
+            ``voi_split_i`` and ``voi_merge_j``, dicts by label.
+
+        Raises
+        ------
+        ValueError
+            If the table is empty.
+        """
+        pairs, truth, test = self.numbered()
+        split = sums_of(pairs.truth, pairs.split_bits(pairs.truth_sizes))
+        merge = sums_of(pairs.test, pairs.merge_bits(pairs.test_sizes))
+        return {
+            "voi_split_i": dict(zip(truth.tolist(), split.tolist(), strict=True)),
+            "voi_merge_j": dict(zip(test.tolist(), merge.tolist(), strict=True)),
+        }
+
+    def numbered(self) -> tuple[Contingency, NDArray[np.uint64], NDArray[np.uint64]]:
+        """The pairs with their labels numbered from 0 on, and the labels of the numbers: true ones, others.
 
         Raises
         ------
@@ -168,29 +235,9 @@ class ContingencyTable:
         """
         if not len(self):
             raise ValueError("truth: found no voxel with a label other than 0, so there is nothing to score")
-        total = int(self.counts.sum())
-        truth_sizes, test_sizes = _Sizes.of(self.truth, self.counts), _Sizes.of(self.test, self.counts)
-        # What each pair's voxels still tell, in bits, about one label once the other is known.
-        share = self.counts / total
-        split = share * np.log2(truth_sizes.of_pairs / self.counts)
-        merge = share * np.log2(test_sizes.of_pairs / self.counts)
-        voi_split, voi_merge = fsum(split), fsum(merge)
-        truth_entropy, test_entropy = truth_sizes.entropy(total), test_sizes.entropy(total)
-        joint_entropy = fsum(share * np.log2(total / self.counts))
-        squares = _sum_of_squares(self.counts)
-        scores: Scores = {
-            "rand_split": squares / _sum_of_squares(truth_sizes.sizes),
-            "rand_merge": squares / _sum_of_squares(test_sizes.sizes),
-            "voi_split": voi_split,
-            "voi_merge": voi_merge,
-            "nvi_split": _ratio(voi_split, joint_entropy),
-            "nvi_merge": _ratio(voi_merge, joint_entropy),
-            "nid": _ratio(max(voi_split, voi_merge), max(truth_entropy, test_entropy)),
-        }
-        if return_cluster_scores:
-            scores["voi_split_i"] = truth_sizes.sums(split)
-            scores["voi_merge_j"] = test_sizes.sums(merge)
-        return scores
+        truth, truth_rows = np.unique(self.truth, return_inverse=True)
+        test, test_rows = np.unique(self.test, return_inverse=True)
+        return Contingency(truth_rows, test_rows, self.counts), truth, test
 
     @classmethod
     def _summed(cls, truth: np.ndarray, test: np.ndarray, counts: np.ndarray) -> "ContingencyTable":
@@ -202,38 +249,6 @@ class ContingencyTable:
         first = np.append(True, (truth[1:] != truth[:-1]) | (test[1:] != test[:-1]))
         starts = np.flatnonzero(first)
         return cls(truth[starts], test[starts], np.add.reduceat(counts[order], starts))
-
-
-@dataclass(frozen=True, eq=False)
-class _Sizes:
-    """Sizes of the objects of one of the two labellings.
-
-    `labels` and `sizes` have one row an object, `rows` one a pair: which object it belongs to.
-    """
-
-    labels: np.ndarray
-    sizes: np.ndarray
-    rows: np.ndarray
-
-    @classmethod
-    def of(cls, labels: np.ndarray, counts: np.ndarray) -> "_Sizes":
-        found, rows = np.unique(labels, return_inverse=True)
-        sizes = np.zeros(found.size, np.int64)
-        np.add.at(sizes, rows, counts)
-        return cls(found, sizes, rows)
-
-    @property
-    def of_pairs(self) -> np.ndarray:
-        return self.sizes[self.rows]
-
-    def entropy(self, total: int) -> float:
-        return fsum(self.sizes / total * np.log2(total / self.sizes))
-
-    def sums(self, values: np.ndarray) -> dict[int, float]:
-        """Sum of the values of each object's pairs."""
-        sums = np.zeros(self.labels.size)
-        np.add.at(sums, self.rows, values)
-        return dict(zip(self.labels.tolist(), sums.tolist(), strict=True))
 
 
 def merge_tables(tables: Sequence[ContingencyTable]) -> ContingencyTable:
@@ -256,20 +271,12 @@ def check_labels(labels: Any, name: str) -> None:
         raise TypeError(f"{name}: found dtype {labels.dtype}, expected integer labels")
 
 
-def _unsigned(labels: np.ndarray, name: str) -> NDArray[np.uint64]:
+def unsigned_labels(labels: np.ndarray, name: str) -> NDArray[np.uint64]:
+    """Labels as uint64; TypeError unless they are integers, ValueError for negative ones."""
     check_labels(labels, name)
     if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
         raise ValueError(f"{name}: found the negative label {labels.min()}, expected labels from 0 on")
     return np.require(labels, np.uint64, ["C_CONTIGUOUS", "WRITEABLE"])
-
-
-def _sum_of_squares(counts: np.ndarray) -> float:
-    return fsum(counts.astype(np.float64) ** 2)
-
-
-def _ratio(part: float, whole: float) -> float:
-    """0 where both are 0: two labellings of a single object are as alike as can be."""
-    return part / whole if whole else 0.0
 
 
 def _described(columns: Mapping[str, Any]) -> str:

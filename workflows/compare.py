@@ -1,0 +1,103 @@
+"""Scores of several runs in one table and one plot, at thresholds that may have been chosen elsewhere."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from lsd_dask import files, parquet
+from lsd_dask.checks import naming
+from lsd_dask.evaluation import Report, ScoreTable, choose_and_report
+from lsd_dask.evaluation.scores import tidy
+from lsd_dask.plots import plot_comparison
+
+from .config import workflow
+from .models import CompareConfig
+from .running import StepResult, console, report
+from .scoring import draw, picture_beside
+
+#: Scores that are told of each run, of those that it has.
+TOLD = (
+    "voi_split",
+    "voi_merge",
+    "voi_sum",
+    "adapted_rand_error",
+    "cremi_score",
+    "expected_run_length",
+    "normalized_erl",
+)
+
+
+@dataclass(frozen=True)
+class Comparison(StepResult):
+    """What `compare` found.
+
+    Attributes
+    ----------
+    reports
+        One a run: the threshold, where it was chosen, and the scores at it.
+    """
+
+    reports: Sequence[Report] = ()
+
+
+@workflow(CompareConfig)
+def compare(config: CompareConfig) -> Comparison:
+    """Compare the scores of several runs, each at one threshold.
+
+    Without ``validation``, the threshold of a run is the one that is best for the run itself, which is too
+    good to be published. With it, the threshold is chosen on another volume, and the run's scores are
+    reported at that. A Parquet file gets the scores of all thresholds of all runs, with a column ``run``, and
+    ``reported``, which is true where the threshold is the chosen one.
+
+    Returns
+    -------
+    Comparison
+        The chosen thresholds and the scores at them, as ``result.reports``.
+    """
+    started = time.perf_counter()
+    tables = [ScoreTable.from_parquet(path) for path in config.runs]
+    validation = [ScoreTable.from_parquet(path) for path in config.validation or config.runs]
+    reports = []
+    for path, chosen_on, run, other in zip(
+        config.runs, config.validation or config.runs, tables, validation, strict=True
+    ):
+        with naming(path, chosen_on):
+            reports.append(choose_and_report(other.rows, run.rows, config.metric))
+    names = config.names or _names(config.runs, tables)
+    files.check_writable(config.out_file.rpartition("/")[0] or ".")
+    columns: dict[str, list[object]] = {}
+    for name, run, found in zip(names, tables, reports, strict=True):
+        part = tidy(run.rows)
+        at = [abs(threshold - found.threshold) < 1e-9 for threshold in part["threshold"]]
+        for key, values in {"run": [name] * len(at), **part, "reported": at}.items():
+            columns.setdefault(key, []).extend(values)
+    told = {"configuration": config.model_dump(mode="json")}
+    parquet.write_table(config.out_file, columns, told)
+    rows = {name: run.rows for name, run in zip(names, tables, strict=True)}
+    drawn = draw(plot_comparison, rows, picture_beside(config.out_file), metric=config.metric)
+    result = Comparison(
+        "compare",
+        {"scores": config.out_file, **drawn},
+        time.perf_counter() - started,
+        facts={"runs": len(tables)},
+        reports=reports,
+    )
+    report(result)
+    console.print(_shown(names, reports))
+    return result
+
+
+def _names(paths: Sequence[str], tables: Sequence[ScoreTable]) -> tuple[str, ...]:
+    methods = tuple(str(table.rows[0]["method"]) for table in tables)
+    return methods if all(methods) and len(set(methods)) == len(methods) else tuple(paths)
+
+
+def _shown(names: Sequence[str], reports: Sequence[Report]) -> Table:
+    metrics = [name for name in TOLD if any(name in found.reported for found in reports)]
+    table = Table("run", "threshold", *(name.replace("_", " ") for name in metrics))
+    for name, found in zip(names, reports, strict=True):
+        cells = [f"{found.reported[m]:.4g}" if m in found.reported else "" for m in metrics]
+        table.add_row(name, f"{found.threshold:g}", *cells)
+    return table
