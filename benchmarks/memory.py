@@ -23,6 +23,7 @@ from lsd_dask import extract_fragments
 from lsd_dask.agglomeration import LookupTable
 from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.descriptors import make_method
+from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
 from lsd_dask.ledgers import Ledger
 from lsd_dask.overlap import StoredReader
@@ -119,7 +120,7 @@ def run(task: Any, size: int, context: int) -> None:
 
 
 def context_of(step: str) -> int:
-    return CONTEXT if step.startswith(("extract fragments", "describe")) else 0
+    return CONTEXT if step.startswith(("extract fragments", "describe", "count overlaps, ", "predict")) else 0
 
 
 def extraction(directory: Path, size: int, dtype: str, method: Any = "steepest_ascent") -> Any:
@@ -143,10 +144,12 @@ def relabelling(directory: Path, size: int) -> Any:
     return task, memory.relabelling(fragments, TABLE_ROWS), size
 
 
-def overlaps(directory: Path, size: int) -> Any:
-    truth, fragments = reader(directory, "labels", size, 0), reader(directory, "fragments", size, 0)
-    task = _OverlapBlock(truth, fragments, ledger(directory))
-    return task, memory.overlaps(truth, fragments), size
+def overlaps(directory: Path, size: int, boundary_tolerance: float = 0.0) -> Any:
+    counter = OverlapCounter((1, 1, 1), boundary_tolerance)
+    context = CONTEXT if boundary_tolerance else 0
+    truth, fragments = (reader(directory, name, size, context) for name in ("labels", "fragments"))
+    task = _OverlapBlock(counter, truth, fragments, None, ledger(directory))
+    return task, memory.overlaps(truth, fragments, counter.depth), size + 2 * counter.depth[0]
 
 
 def description(directory: Path, size: int, dtype: str) -> Any:
@@ -156,6 +159,25 @@ def description(directory: Path, size: int, dtype: str) -> Any:
     return task, memory.description(labels, method, dtype), size + 2 * method.depth[0]
 
 
+def prediction(directory: Path, size: int) -> Any:
+    # Here, so that the other steps are measured without PyTorch.
+    from lsd_dask.prediction import PredictRegion, tile_shape_for
+    from lsd_dask.training.checkpoints import save_checkpoint
+    from lsd_dask.training.inference import Predictor, StoredNetwork, digest
+    from lsd_dask.training.models import ModelConfig, build_model
+    from lsd_dask.workflows.predict import _PredictBlock
+
+    raw, network = reader(directory, "raw", size, CONTEXT), str(directory / "network.pt")
+    if not Path(network).exists():
+        model = build_model(ModelConfig(kind="mtlsd", num_fmaps=8, fmap_inc_factor=3))
+        save_checkpoint(network, model, voxel_size=(1, 1, 1), iteration=0)
+    predictor = Predictor(StoredNetwork(network, digest(network)), ("affinities", "lsds"))
+    predict = PredictRegion(predictor, "reflect", tile_shape_for(predictor))
+    outputs = [output(directory, raw, size, "uint8", channels) for channels in (3, 10)]
+    task = _PredictBlock(outputs, raw, None, predict, (0, 0, 0))
+    return task, memory.prediction(raw, predict, predictor.channels), size + 2 * predict.depth[0]
+
+
 STEPS: dict[str, Callable[[Path, int], Any]] = {
     "extract fragments, uint8": lambda d, n: extraction(d, n, "uint8"),
     "extract fragments, float32": lambda d, n: extraction(d, n, "float32"),
@@ -163,8 +185,10 @@ STEPS: dict[str, Callable[[Path, int], Any]] = {
     "build region graph": counting,
     "extract segmentation": relabelling,
     "count overlaps": overlaps,
+    "count overlaps, boundaries": lambda d, n: overlaps(d, n, 2.0),
     "describe shapes, uint8": lambda d, n: description(d, n, "uint8"),
     "describe shapes, float32": lambda d, n: description(d, n, "float32"),
+    "predict": prediction,
 }
 
 #: What the volumes of each step are called.
@@ -175,8 +199,10 @@ READ = {
     "build region graph": ("affinities_uint8", "fragments"),
     "extract segmentation": ("fragments",),
     "count overlaps": ("labels", "fragments"),
+    "count overlaps, boundaries": ("labels", "fragments"),
     "describe shapes, uint8": ("labels",),
     "describe shapes, float32": ("labels",),
+    "predict": ("raw",),
 }
 
 
@@ -187,6 +213,7 @@ def make_tiles(directory: Path) -> None:
     np.save(directory / "affinities_uint8.npy", affinities)
     np.save(directory / "affinities_float32.npy", affinities / np.float32(255))
     np.save(directory / "labels.npy", tissue.labels.values)
+    np.save(directory / "raw.npy", tissue.raw.values)
     np.save(directory / "fragments.npy", extract_fragments(affinities))
 
 
@@ -240,7 +267,7 @@ def output(
 ) -> StoredVolume:
     lead: Sequence[int] = () if channels is None else (channels,)
     return create_volume(
-        str(directory / "volumes.zarr" / "out"),
+        str(directory / "volumes.zarr" / f"out_{channels}"),
         (*lead, *like.shape),
         dtype,
         voxel_size=(1,) * 3,

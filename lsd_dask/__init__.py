@@ -28,9 +28,10 @@ _NAMES = {
     "MergeTree": "agglomeration",
     "LookupTable": "agglomeration",
     "relabel": "segmentation",
+    "predict": "prediction",
     "connect": "clusters",
 }
-_MODULES = ["clusters", "evaluation", "ids", "synthetic", "viewing", "workflows"]
+_MODULES = ["clusters", "evaluation", "ids", "plots", "synthetic", "training", "viewing", "workflows"]
 
 __all__ = [
     "LookupTable",
@@ -50,21 +51,25 @@ __all__ = [
     "ids",
     "local_shape_descriptors",
     "open_volume",
+    "plots",
+    "predict",
     "relabel",
     "save_volume",
     "synthetic",
+    "training",
     "viewing",
     "workflows",
 ]
 
 if TYPE_CHECKING:
-    from . import clusters, evaluation, ids, synthetic, viewing
+    from . import clusters, evaluation, ids, plots, synthetic, training, viewing
     from .affinities import affinities
     from .agglomeration import LookupTable, MergeTree, agglomerate
     from .clusters import connect
     from .descriptors import local_shape_descriptors
     from .extractor import LsdExtractor, get_local_shape_descriptors
     from .fragments import extract_fragments
+    from .prediction import predict
     from .region_graph import RegionGraph, build_region_graph
     from .segmentation import relabel
     from .volumes import create_volume, open_volume, save_volume

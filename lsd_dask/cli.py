@@ -198,10 +198,11 @@ def _step_parser(model: type[Config]) -> argparse.ArgumentParser:
 
 
 def _step_epilog(model: type[Config], command: str) -> str:
+    # Of options of which one has to be given, one has an example.
     required = [
         f"--{_hyphens(key)} {_text(field.examples[0])}"
         for key, field in model.model_fields.items()
-        if field.is_required() and field.examples
+        if field.examples
     ]
     return "\n".join(
         [
@@ -227,6 +228,8 @@ def _argument(model: type[Config], key: str) -> dict[str, Any]:
         return settings | {"action": argparse.BooleanOptionalAction}
     if _is_list(hint):
         return settings | {"nargs": "+", "metavar": "N"}
+    if _is_names(hint):
+        return settings | {"nargs": "+", "metavar": key.rpartition("_")[2].upper().removesuffix("S")}
     return settings | {"metavar": _metavar(hint, key)}
 
 
@@ -265,6 +268,8 @@ def _as_option(argument: str) -> str:
 def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
     """Return what was given for an option; its text is converted by the model."""
     hint = option_type(model, key)
+    if isinstance(given, list) and _is_names(hint):
+        return None if given == ["null"] else given
     if isinstance(given, list):
         entries = re.split(r"[\s,\[\]()]+", " ".join(given))
         given = [entry for entry in entries if entry]
@@ -286,6 +291,11 @@ def _is_list(hint: Any) -> bool:
     if typing.get_origin(hint) in _UNIONS:
         return any(_is_list(each) for each in typing.get_args(hint))
     return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] in (int, float)
+
+
+def _is_names(hint: Any) -> bool:
+    """Tell whether a type is a list of names or paths, in which nothing is a separator."""
+    return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str
 
 
 def _example(model: type[Config]) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ def connect(
     memory: str | int | None = None,
     cores: int | None = None,
     walltime: str | None = None,
+    resources: Mapping[str, float] | None = None,
     **options: Any,
 ) -> Client:
     """Start workers, or find running ones, and connect to them.
@@ -82,6 +83,10 @@ def connect(
     walltime : str, optional
         Time limit of a job (batch systems only): ``"[days-]hours:minutes[:seconds]"``.
         Default: 24 hours.
+    resources : mapping, optional
+        What each worker that is started offers to tasks, such as ``{"GPU": 1}``; dask only counts it. That a
+        job gets a GPU is said with the batch system's own words, in `job_extra_directives` or dask's
+        configuration.
     **options
         For the class that makes the connection: `distributed.LocalCluster`; `dask_jobqueue.SLURMCluster` and
         its like (``account``, ``job_extra_directives``, ``interface``, ``log_directory``, ...);
@@ -125,7 +130,7 @@ def connect(
     ...     client.submit(sum, [1, 2, 3]).result()
     6
     """
-    workers = _Workers(num_workers, memory, cores, walltime)
+    workers = _Workers(num_workers, memory, cores, walltime, resources)
     if not isinstance(cluster, str | os.PathLike):
         raise TypeError(f"cluster: found {described(cluster)}, expected a name, an address or a path")
     name = os.fspath(cluster)
@@ -149,13 +154,14 @@ def session(
     memory: str | int | None = None,
     cores: int | None = None,
     walltime: str | None = None,
+    resources: Mapping[str, float] | None = None,
     **options: Any,
 ) -> Iterator[Client]:
     """Work with the active client, or where there is none with one that is connected for the occasion.
 
     Parameters
     ----------
-    cluster, num_workers, memory, cores, walltime, **options
+    cluster, num_workers, memory, cores, walltime, resources, **options
         As for `connect`. They are not looked at where a client is active.
 
     Yields
@@ -175,7 +181,13 @@ def session(
         yield active
         return
     with connect(
-        cluster, num_workers=num_workers, memory=memory, cores=cores, walltime=walltime, **options
+        cluster,
+        num_workers=num_workers,
+        memory=memory,
+        cores=cores,
+        walltime=walltime,
+        resources=resources,
+        **options,
     ) as client:
         yield client
 
@@ -223,6 +235,7 @@ class _Workers:
     memory: str | int | None
     cores: int | None
     walltime: str | None
+    resources: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("num_workers", self.number), ("cores", self.cores)):
@@ -248,6 +261,7 @@ def _connect_local(workers: _Workers, options: dict[str, Any]) -> Client:
         "processes": True,
         "memory_limit": "auto" if workers.memory is None else _bytes(workers.memory),
         "dashboard_address": _dashboard_address(),
+        "resources": workers.resources,
     }
     client = _OwningClient(LocalCluster(**settings | options))
     client.register_plugin(_LeaveQuickly(), name="lsd_dask-leave-quickly")
@@ -312,6 +326,13 @@ def _job_settings(kind: str, queue: str, workers: _Workers, options: dict[str, A
         settings["walltime"] = _format_walltime(workers.walltime, kind)
     elif configured.get("walltime") in _SHIPPED_WALLTIMES:
         settings["walltime"] = _format_walltime(DEFAULT_WALLTIME, kind)
+    if workers.resources:
+        offered = ",".join(f"{name}={n:g}" for name, n in workers.resources.items())
+        settings["worker_extra_args"] = [
+            *(configured.get("worker-extra-args") or []),
+            "--resources",
+            offered,
+        ]
     settings |= options
     settings["scheduler_options"] = {
         "dashboard_address": _dashboard_address(),

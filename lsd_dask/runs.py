@@ -82,6 +82,7 @@ def run_blocks(
     client: Client,
     *,
     progress: Callable[[RunSummary], None] | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> RunSummary:
     """Run a task on every block that is not done yet.
 
@@ -99,6 +100,9 @@ def run_blocks(
         Of the cluster.
     progress
         Called with the state of the run at its start and whenever a block ends.
+    resources
+        What each task takes of a worker, such as ``{"GPU": 1}``: names that workers were started with. Tasks
+        go to workers that have it; where none has, to all.
 
     Returns
     -------
@@ -116,6 +120,7 @@ def run_blocks(
     report = progress or (lambda _: None)
     report(summary)
     recorded = RecordedTask(task, ledger, ledger.recorded_run())
+    needs = _offered(resources, client)
     failed: list[Block] = []
     killers: list[Block] = []
 
@@ -128,13 +133,13 @@ def run_blocks(
         report(summary)
 
     waiting = (block for block in grid if block.name not in done)
-    for block, future in _run_some(step, recorded, waiting, ledger, client):
+    for block, future in _run_some(step, recorded, waiting, ledger, client, needs):
         if isinstance(error := _error_of(future), KilledWorker):
             killers.append(block)
         else:
             count(block, _explain(error))
     for suspect in killers:
-        for block, future in _run_some(step, recorded, [suspect], ledger, client):
+        for block, future in _run_some(step, recorded, [suspect], ledger, client, needs):
             count(block, _explain(_error_of(future)))
     summary.seconds = time.perf_counter() - started
     if failed:
@@ -181,7 +186,12 @@ class RecordedTask:
 
 
 def _run_some(
-    step: str, task: RecordedTask, blocks: Iterable[Block], ledger: Ledger, client: Client
+    step: str,
+    task: RecordedTask,
+    blocks: Iterable[Block],
+    ledger: Ledger,
+    client: Client,
+    resources: Mapping[str, float] | None,
 ) -> Iterable[tuple[Block, Future]]:
     """Blocks with their futures as they end; only a few are in the scheduler's hands at any time."""
     waiting = iter(blocks)
@@ -192,7 +202,9 @@ def _run_some(
         for block in itertools.islice(waiting, count):
             # pure=False and a key of its own: a result of an earlier run must never be taken for this one.
             key = f"{step}-{block.name}-{ledger.fingerprint}-{time.time_ns()}"
-            futures.append(client.submit(task, block, key=key, retries=RETRIES, pure=False))
+            # Of `dask.annotate`, resources would be lost when the graph is optimised.
+            future = client.submit(task, block, key=key, retries=RETRIES, pure=False, resources=resources)
+            futures.append(future)
             running[key] = block
         return futures
 
@@ -202,6 +214,15 @@ def _run_some(
         # Workers may have come since the run began, so ask anew how many tasks they can take.
         for upcoming in submit(max(0, _capacity(client) - len(running))):
             completed.add(upcoming)
+
+
+def _offered(resources: Mapping[str, float] | None, client: Client) -> Mapping[str, float] | None:
+    """The resources, if there is a worker that has them: a task that asks for others would wait for ever."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values() if resources else ()
+    for worker in workers:
+        if all(worker["resources"].get(name, 0) >= n for name, n in (resources or {}).items()):
+            return resources
+    return None
 
 
 def _capacity(client: Client) -> int:

@@ -12,8 +12,9 @@ from distributed import Client
 from . import files
 from .agglomeration import LookupTable
 from .checks import check_labels, described
+from .grids import Region
 from .kernels import relabeling
-from .overlap import Reader, Region, Volume, map_regions
+from .overlap import Reader, Volume, map_regions
 
 
 def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]") -> Any:

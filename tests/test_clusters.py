@@ -151,7 +151,7 @@ def test_without_dask_jobqueue_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def job_script(kind: str, queue: str = "", **options: object) -> str:
-    wanted = {name: options.pop(name, None) for name in ("memory", "cores", "walltime")}
+    wanted = {name: options.pop(name, None) for name in ("memory", "cores", "walltime", "resources")}
     workers = clusters._Workers(number=None, **wanted)
     settings = clusters._job_settings(kind, queue, workers, options)
     with getattr(dask_jobqueue, BATCH_SYSTEMS[kind][0])(**settings) as cluster:
@@ -172,6 +172,16 @@ def test_a_slurm_job_asks_for_what_its_workers_need(tmp_path: Path) -> None:
     assert "--nthreads 1 --memory-limit 4.00GiB" in script
     assert "--nworkers 4" in script
     assert (tmp_path / "dask-logs").is_dir()
+
+
+def test_workers_offer_resources() -> None:
+    with dask.config.set({"jobqueue.slurm.worker-extra-args": ["--no-dashboard"]}):
+        assert "--no-dashboard --resources GPU=1,TAPE=2" in job_script(
+            "slurm", resources={"GPU": 1, "TAPE": 2}
+        )
+    with connect("local", num_workers=1, resources={"GPU": 1}) as client:
+        workers = client.scheduler_info()["workers"].values()
+        assert [worker["resources"] for worker in workers] == [{"GPU": 1}]
 
 
 def test_an_lsf_job_asks_for_what_its_workers_need() -> None:

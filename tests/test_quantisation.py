@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +50,16 @@ def test_ends_of_the_scale(dtype):
     integers = quantise(np.array([0, one], dtype))
     assert integers.tolist() == [0, quantisation.scale]
     assert (integers >> quantisation.shift).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_little_is_needed_beside_the_result(dtype):
+    values = np.ones((3, 40, 64, 64), dtype)
+    tracemalloc.start()
+    quantise(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < values.size * 2 + 4 * 64 * 64 * 8 + 100_000
 
 
 def test_no_affinities():

@@ -16,7 +16,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree
-from lsd_dask.evaluation import rand_voi
+from lsd_dask.evaluation import ScoreTable, rand_voi
 from lsd_dask.region_graph import RegionGraph, build_region_graph
 
 from .tissue import SHAPE, VOXEL_SIZE, image, tissue
@@ -443,9 +443,8 @@ def test_scores_are_those_of_the_segmentations(cluster_client: Client, tissue_za
         expected = rand_voi(truth, segmentation)
         assert {key: row[key] for key in expected} == pytest.approx(expected, abs=1e-12)
     assert result.best["voi_sum"] == min(row["voi_sum"] for row in result.scores)
-    table = pq.read_table(result.outputs["scores"]).to_pylist()
-    assert table == list(result.scores)
-    assert {row["method"] for row in table} == {"synthetic"}
+    assert list(ScoreTable.from_parquet(result.outputs["scores"]).rows) == list(result.scores)
+    assert {row["method"] for row in result.scores} == {"synthetic"}
     # Merging can only lower the splits and raise the merges.
     assert np.all(np.diff([row["voi_split"] for row in result.scores]) <= 1e-12)
     assert np.all(np.diff([row["voi_merge"] for row in result.scores]) >= -1e-12)

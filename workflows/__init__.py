@@ -12,26 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "agglomerate",
+    "compare",
+    "evaluate_annotations",
     "evaluate_volumes",
     "extract_fragments",
     "extract_segmentation",
     "find_segments",
     "lsds",
+    "predict",
     "run_block",
     "segment",
     "status",
+    "train",
 ]
 
 if TYPE_CHECKING:
     from .agglomerate import agglomerate
+    from .compare import compare
+    from .evaluate_annotations import evaluate_annotations
     from .evaluate_volumes import evaluate_volumes
     from .extract_fragments import extract_fragments
     from .extract_segmentation import extract_segmentation
     from .find_segments import find_segments
     from .lsds import lsds
+    from .predict import predict
     from .run_block import run_block
     from .segment import segment
     from .status import status
+    from .train import train
 
 
 class _Steps(ModuleType):

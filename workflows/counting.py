@@ -10,8 +10,9 @@ from distributed import Client
 from lsd_dask import files
 from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.containers import normalise_path
+from lsd_dask.grids import Region
 from lsd_dask.ledgers import Ledger
-from lsd_dask.overlap import Region, StoredReader
+from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import CountRegion, RegionGraph, finish_graph
 from lsd_dask.runs import RunSummary
 from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
@@ -19,7 +20,7 @@ from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 from .inputs import Offsets, block_shape_for, identity_of, naming
 from .memory import check_memory, counting, worker_limit
 from .options import RunOptions
-from .running import hold, ledger_for, prepare, run
+from .running import hold, ledger_for, prepare, run, run_that_predicted
 from .tasks import add_up, remove_tables, write_table
 
 #: Dataset of fragments whose region graph lies in the folder ``rag`` itself.
@@ -66,7 +67,7 @@ def count_graph(
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, getattr(options, "block_size", None), fragments.stored.path)
     identity = {
-        "affinities": identity_of(affinities),
+        "affinities": identity_of(affinities, run_that_predicted(affinities.stored.path)),
         "fragments": identity_of(fragments, fragments_run),
         "neighborhood": offsets,
         "blocks": block_shape,

@@ -71,6 +71,38 @@ def open_labels(path: str, options: RegionOptions) -> StoredReader:
     return reader
 
 
+def open_mask(path: str, grid: Grid, like: str) -> StoredReader:
+    """Open a mask, whose voxels may be coarser.
+
+    Parameters
+    ----------
+    path
+        Of the mask.
+    grid
+        Of what is processed.
+    like
+        Path of what is processed, for messages.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such mask, or it does not cover what is processed.
+    """
+    stored = open_stored(path)
+    if stored.channels is not None or stored.grid.dims != grid.dims:
+        raise ValueError(
+            f"{stored.path}: found a mask of shape {stored.shape} with the axes {', '.join(stored.dims)}, "
+            f"expected {', '.join(grid.dims)}."
+        )
+    corners = zip(stored.grid.offset, grid.offset, stored.grid.end, grid.end, grid.voxel_size, strict=True)
+    if any(begin > first + v / 2 or end < last - v / 2 for begin, first, end, last, v in corners):
+        raise ValueError(
+            f"{stored.path}: the mask does not cover {like}: it fills {stored.grid.box}, what is "
+            f"to be processed {grid.box}."
+        )
+    return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
+
+
 def region_of(grid: Grid, options: RegionOptions, path: str) -> Region:
     """The voxels that the options name, of the volume at `path`: all where they name none."""
     if options.roi_offset is None or options.roi_shape is None:

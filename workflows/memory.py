@@ -6,7 +6,9 @@ measured blocks by ``benchmarks/memory.py``.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
+import psutil
 import zarr
 from distributed import Client
 
@@ -20,6 +22,14 @@ from lsd_dask.watershed import Rules
 from .inputs import Offsets
 
 type BytesFor = Callable[[tuple[int, ...]], int]
+
+
+class Forward(Protocol):
+    """What predicts the tiles of a block."""
+
+    def tile_bytes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        """For a block shape: shape of what is read for its largest tile, and bytes of a forward pass."""
+
 
 #: Bytes of a worker that has imported everything and loaded its kernels (up to 410 MB were measured), and of
 #: what its allocator keeps of small arrays.
@@ -47,8 +57,21 @@ DIRECT_FACES, FAR_FACES = 0.3, 1.0
 #: Of each row of a lookup table: two columns in the file, in Arrow and, copied, in NumPy.
 TABLE_ROW = 64
 
+#: Of each voxel of the truth whose distance to a boundary is sought: that, squared, in float32, and whether
+#: it is near.
+NEAR = 5.0
+
+#: Of each byte of tables that are added up: itself, joined and sorted, and the sum (up to 3.8 were measured).
+ADDING = 4.0
+
 #: Of each descriptor where uint8 is made of float32: itself, scaled, rounded, and the result.
 ROUNDING = 14.0
+
+#: Bytes of PyTorch beside what every worker has loaded (up to 470 MB were measured).
+TORCH = 500_000_000
+#: Of each byte that the feature maps of a forward pass take: itself, and what the allocator keeps of earlier
+#: tiles (0.93 to 1.3 were measured).
+NETWORK = 1.4
 
 #: Least side of a block, in voxels, that is proposed; sides are multiples of it.
 _LEAST_SIDE = 8
@@ -108,8 +131,8 @@ def counting(affinities: StoredReader, fragments: StoredReader, neighborhood: Of
     direct = sum(sum(map(abs, offset)) == 1 for offset in neighborhood)
     faces = DIRECT_FACES * direct + FAR_FACES * (len(neighborhood) - direct)
     channels, size = affinities.stored.channels or 1, affinities.stored.dtype.itemsize
-    # What is not uint8 is scaled, and then becomes uint16.
-    integers = 0 if affinities.stored.dtype == "uint8" else (size + 2) * len(neighborhood)
+    # What is not uint8 becomes uint16 beside what was read.
+    integers = 0 if affinities.stored.dtype == "uint8" else 2 * len(neighborhood)
 
     def bytes_for(shape: tuple[int, ...]) -> int:
         read = _grown(shape, depth, fragments.shape)
@@ -146,13 +169,15 @@ def relabelling(fragments: StoredReader, rows: int) -> BytesFor:
     return bytes_for
 
 
-def overlaps(truth: StoredReader, fragments: StoredReader) -> BytesFor:
+def overlaps(truth: StoredReader, fragments: StoredReader, depth: Sequence[int]) -> BytesFor:
     """What counting the overlaps of fragments and true objects needs.
 
     Parameters
     ----------
     truth, fragments
         Of the same region.
+    depth
+        Voxels of the truth that are read around a block, to find its boundaries.
 
     Returns
     -------
@@ -160,12 +185,18 @@ def overlaps(truth: StoredReader, fragments: StoredReader) -> BytesFor:
         Bytes for a block shape in voxels.
     """
     of_truth, of_fragments = _reading(truth.stored), _reading(fragments.stored)
-    size = truth.stored.dtype.itemsize
+    sizes = truth.stored.dtype.itemsize, fragments.stored.dtype.itemsize
 
     def bytes_for(shape: tuple[int, ...]) -> int:
+        read, block = math.prod(_grown(shape, depth, truth.shape)), math.prod(shape)
         # Both are counted in pieces, as uint64.
-        pieces = 16 * min(math.prod(shape), 2**23)
-        return BASE + int(max(of_truth(shape), size * math.prod(shape) + max(of_fragments(shape), pieces)))
+        counted = sizes[0] * block + max(of_fragments(shape), 16 * min(block, 2**23))
+        if any(depth):
+            # The truth, as uint64 too, and what of it is near; the rest of it, and the fragments beside it.
+            converted = 0 if sizes[0] == 8 else 8
+            counted = (sizes[0] + converted + NEAR) * read + sum(sizes) * block
+            counted += 24 * min(block, 2**23)
+        return BASE + int(max(of_truth(_grown(shape, depth, truth.shape)), counted))
 
     return bytes_for
 
@@ -198,6 +229,48 @@ def description(labels: StoredReader, method: Method, dtype: str) -> BytesFor:
         return BASE + int(max(reading(read), work, result))
 
     return bytes_for
+
+
+def prediction(raw: StoredReader, task: Forward, channels: int, lsds: StoredReader | None = None) -> BytesFor:
+    """What predicting with a network needs.
+
+    Parameters
+    ----------
+    raw, lsds
+        What is read.
+    task
+        Tells of a block how large its largest tile is with its context, and what a forward pass takes.
+    channels
+        Of all that is predicted.
+
+    Returns
+    -------
+    callable
+        Bytes for a block shape in voxels.
+    """
+    readings = [_reading(reader.stored) for reader in (raw, lsds) if reader is not None]
+
+    def bytes_for(shape: tuple[int, ...]) -> int:
+        read, forward = task.tile_bytes(shape)
+        block = channels * math.prod(shape)
+        tile = max(sum(reading(read) for reading in readings), NETWORK * forward)
+        return BASE + TORCH + int(max(2 * block + tile, WRITING * block))
+
+    return bytes_for
+
+
+def forward_budget(limit: int | None, most: int) -> int:
+    """Bytes that a forward pass may take in a worker, so that there is room for the block itself.
+
+    Parameters
+    ----------
+    limit
+        Of a worker, in bytes; None or 0 for none.
+    most
+        What is enough.
+    """
+    available = (USABLE * (limit or math.inf) - BASE - TORCH) / NETWORK
+    return int(min(most, max(0.0, 0.75 * available)))
 
 
 def check_memory(
@@ -245,6 +318,48 @@ def check_memory(
         f"{problem} With block_size [{size}] it would need {_gigabytes(bytes_for(shape))}; or give workers "
         f"{_gigabytes(needed / USABLE)} or more."
     )
+
+
+def sum_fits(size: int, limit: int | None) -> bool:
+    """Whether a process can add up some tables.
+
+    Parameters
+    ----------
+    size
+        Of the tables, in bytes.
+    limit
+        Of the process, in bytes; None or 0 for none.
+    """
+    return BASE + ADDING * size <= USABLE * (limit or math.inf)
+
+
+def check_sum(step: str, size: int, limit: int | None) -> None:
+    """Check that this process can add up the tables of all blocks, for which workers are too small.
+
+    How large the tables are is known when they are there, so this is told in the midst of a step.
+
+    Parameters
+    ----------
+    step
+        Name of the step, for the message.
+    size
+        Of the tables, in bytes.
+    limit
+        Of a worker, for the message.
+
+    Raises
+    ------
+    MemoryError
+        If it cannot. The message names the least memory that would do.
+    """
+    available, needed = psutil.virtual_memory().available, BASE + ADDING * size
+    if not sum_fits(size, available):
+        raise MemoryError(
+            f"{step}: adding up tables of {_gigabytes(size)} needs about {_gigabytes(needed)}, but a worker "
+            f"may use {_gigabytes(USABLE * (limit or 0))} ({USABLE:.0%} of its memory), and this process "
+            f"{_gigabytes(USABLE * available)}. Give workers {_gigabytes(needed / USABLE)} or more; the "
+            "blocks are done, and will be skipped when it is run again."
+        )
 
 
 def worker_limit(client: Client | None) -> int | None:

@@ -245,6 +245,28 @@ class FragmentOptions(Config):
         return self
 
 
+class PredictionOptions(Config):
+    """How a trained network is used."""
+
+    heading = "Prediction"
+
+    borders: Literal["reflect", "valid"] = "reflect"
+    """What is beyond the faces of the raw data: "reflect" mirrors it there and predicts all of it; "valid"
+    predicts what the network can without, and writes a smaller volume."""
+
+    augmentation: Literal["none", "mirrors", "all"] = "none"
+    """Average the predictions of mirrored raw data: 8 times the work in 3-D; "all": also transposed in y and
+    x, 16 times."""
+
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the network's convolutions. Reduced precision is faster and changes values by some grey values;
+    float16 is for GPUs."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs: on a GPU where a worker sees one, else on the CPU. "cuda" starts one worker for
+    each GPU; workers of your own are to be started with the resource GPU=1."""
+
+
 class AgglomerationOptions(Config):
     """How fragments are merged."""
 

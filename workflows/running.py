@@ -33,6 +33,7 @@ REVISIONS = {
     "extract_segmentation": 1,
     "evaluate_volumes": 1,
     "lsds": 1,
+    "predict": 1,
 }
 
 #: Name of the one block that is to be run in this process, without a cluster.
@@ -66,17 +67,27 @@ class StepResult:
 
 
 @contextmanager
-def cluster(options: RunOptions) -> Iterator[Client | None]:
+def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client | None]:
     """The client a step works with: the user's own where one is active, else one for the occasion.
 
     None where a single block is run in this process.
+
+    Parameters
+    ----------
+    options
+        Where and how many the workers are.
+    **started_with
+        More of `lsd_dask.clusters.connect`, for workers that are started.
     """
     if _foreground.get() is not None:
         yield None
         return
-    with session(
-        options.queue, num_workers=options.num_workers, memory=options.memory, walltime=options.walltime
-    ) as client:
+    settings = {
+        "num_workers": options.num_workers,
+        "memory": options.memory,
+        "walltime": options.walltime,
+    }
+    with session(options.queue, **settings | started_with) as client:
         _show_dashboard(client)
         with client.as_current():
             yield client
@@ -117,8 +128,21 @@ def run_that_wrote(container: str, dataset: str) -> str | None:
     return ledger_for(container, "extract_fragments", dataset, {}).recorded_run()
 
 
+def run_that_predicted(path: str) -> str | None:
+    """Name of the run that predicted an array; None where it comes from elsewhere."""
+    parts = normalise_path(path).split("/")
+    # The path does not say where the container ends.
+    for end in range(len(parts) - 1, max(0, len(parts) - 6), -1):
+        directory = files.join("/".join(parts[:end]), "runs", "predict", *parts[end:])
+        if Ledger(directory, {}).exists():
+            return Ledger(directory, {}).recorded_run()
+    return None
+
+
 def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence[str] = ()) -> bool:
     """Decide whether a run goes on where an earlier one stopped; if not, forget that one.
+
+    The ledger is held, so what killed writers left of the outputs is nobody's, and removed.
 
     Parameters
     ----------
@@ -137,6 +161,8 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence
         Whether there is something to go on with. If not, the ledger's `begin` is to be called once the output
         is ready to be written.
     """
+    for output in outputs:
+        files.remove_partial(output)
     there = all(map(files.exists, outputs))
     if options.resume and ledger.is_current() and there:
         return True
@@ -234,9 +260,15 @@ def foreground(block: str) -> Iterator[None]:
 
 
 def run(
-    step: str, task: BlockTask[Any], grid: BlockGrid, ledger: Ledger, client: Client | None
+    step: str,
+    task: BlockTask[Any],
+    grid: BlockGrid,
+    ledger: Ledger,
+    client: Client | None,
+    *,
+    resources: Mapping[str, float] | None = None,
 ) -> RunSummary:
-    """Run the blocks of a step under a progress bar."""
+    """Run the blocks of a step under a progress bar; `resources` as for `lsd_dask.runs.run_blocks`."""
     name = _foreground.get()
     if name is not None:
         block = grid.named(name)
@@ -260,7 +292,7 @@ def run(
             finished = summary.skipped + summary.computed + len(summary.failures)
             bar.update(row, completed=finished, description=step + failed)
 
-        return run_blocks(step, task, grid, ledger, client, progress=show)
+        return run_blocks(step, task, grid, ledger, client, progress=show, resources=resources)
 
 
 def report(result: StepResult) -> StepResult:

@@ -1,4 +1,4 @@
-"""All steps in one call: affinities -> segmentation, scored where there is a ground truth."""
+"""All steps in one call: affinities or raw data -> segmentation, scored where there is a ground truth."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsd_dask.formats import open_stored
+from lsd_dask.overlap import StoredReader
 
 from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmentation, find_segments
 from .config import workflow
@@ -18,6 +19,7 @@ from .models import (
     ExtractFragmentsConfig,
     ExtractSegmentationConfig,
     FindSegmentsConfig,
+    PredictConfig,
     SegmentConfig,
 )
 from .running import StepResult, check_output, cluster, console, ledger_for
@@ -46,22 +48,32 @@ class Segmentation(StepResult):
 
 @workflow(SegmentConfig)
 def segment(config: SegmentConfig) -> Segmentation:
-    """Make a segmentation of affinities: fragments, region graph, agglomeration, segmentation, scores.
+    """Make a segmentation of affinities, or of raw data that a trained network predicts them from.
 
-    Runs every step on one cluster; run again after an interruption, it goes on where it stopped. The
-    container it writes to holds the fragments, the segmentation of the chosen threshold, the region graph
-    with the merge tree and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
+    Fragments, region graph, agglomeration, segmentation, scores: runs every step on one cluster; run again
+    after an interruption, it goes on where it stopped. The container it writes to holds the affinities if
+    they are predicted, the fragments, the segmentation of the chosen threshold, the region graph with the
+    merge tree and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
     """
     started = time.perf_counter()
     made = {"fragments_file": config.out_file, "fragments_dataset": config.fragments_dataset}
-    _check(config, config.part(ExtractFragmentsConfig, **made))
     edges = {"edges_collection": f"edges_{config.merge_function}"}
     scores: Sequence[Mapping[str, Any]] = ()
     threshold = config.fixed_threshold
-    with cluster(config):
-        steps = [
-            extract_fragments(config.part(ExtractFragmentsConfig, **made)),
-            agglomerate(config.part(AgglomerateConfig, **made)),
+    steps: list[StepResult] = []
+    if config.checkpoint is None:
+        _check(config, made)
+    else:
+        _check_prediction(config)
+    with cluster(config, **_workers(config)):
+        if config.checkpoint is not None:
+            steps.append(_predict(config))
+            config = _with_affinities(config)
+            _check(config, made)
+        affinities = {"affs_file": config.affs_file, "affs_dataset": config.affs_dataset}
+        steps += [
+            extract_fragments(config.part(ExtractFragmentsConfig, **affinities, **made)),
+            agglomerate(config.part(AgglomerateConfig, **affinities, **made)),
             find_segments(config.part(FindSegmentsConfig, **made, **edges)),
         ]
         if config.gt_path is not None:
@@ -90,18 +102,77 @@ def segment(config: SegmentConfig) -> Segmentation:
     )
 
 
+def _prediction(config: SegmentConfig) -> PredictConfig:
+    """What the prediction of the affinities is told."""
+    return config.part(
+        PredictConfig,
+        raw_file=config.raw_file,
+        raw_dataset=config.raw_dataset,
+        checkpoint=config.checkpoint,
+        out_file=config.out_file,
+        affs_dataset=config.affs_dataset,
+        outputs="affinities",
+    )
+
+
+# PyTorch is optional, so what needs it is imported where raw data is segmented.
+
+
+def _workers(config: SegmentConfig) -> dict[str, Any]:
+    """How workers are started, where they predict."""
+    if config.checkpoint is None:
+        return {}
+    from .predict import workers_for
+
+    return workers_for(config.device, config.queue, config.num_workers)
+
+
+def _predict(config: SegmentConfig) -> StepResult:
+    from .predict import predict
+
+    return predict(_prediction(config))
+
+
+def _with_affinities(config: SegmentConfig) -> SegmentConfig:
+    """The options once the affinities are there."""
+    from .predict import neighborhood_of
+
+    predicted: dict[str, Any] = {"affs_file": config.out_file, "raw_file": None, "checkpoint": None}
+    if config.neighborhood is None:
+        predicted["neighborhood"] = neighborhood_of(str(config.checkpoint))
+    return config.model_copy(update=predicted)
+
+
 def _name_at(config: SegmentConfig, threshold: float) -> str:
     return f"{config.segmentation_dataset}_{100 * threshold:.9g}"
 
 
-def _check(config: SegmentConfig, first: ExtractFragmentsConfig) -> None:
+def _check(config: SegmentConfig, made: Mapping[str, Any]) -> None:
     """Find now what the later steps would only find when the first ones have worked for hours."""
-    affinities = plan_fragments(first).affinities
+    read = {"affs_file": config.affs_file, "affs_dataset": config.affs_dataset}
+    affinities = plan_fragments(config.part(ExtractFragmentsConfig, **read, **made)).affinities
     check_offsets(affinities.stored, config.neighborhood)
+    _check_truth(config, affinities, affinities.stored.path)
+    _check_segmentation(config, affinities.stored.path)
+
+
+def _check_prediction(config: SegmentConfig) -> None:
+    """Find the same before there are affinities."""
+    from .predict import plan_prediction
+
+    plan = plan_prediction(_prediction(config))
+    _check_truth(config, plan.raw, plan.raw.stored.path)
+    _check_segmentation(config, plan.raw.stored.path)
+
+
+def _check_truth(config: SegmentConfig, reader: StoredReader, like: str) -> None:
     if config.gt_path is not None:
-        truth, _ = shared_part(open_stored(config.gt_path), affinities, config.affs_path)
+        truth, _ = shared_part(open_stored(config.gt_path), reader, like)
         check_labels(truth.stored)
+
+
+def _check_segmentation(config: SegmentConfig, *inputs: str) -> None:
     if config.fixed_threshold is not None:
         name = _name_at(config, config.fixed_threshold)
         ledger = ledger_for(config.out_file, "extract_segmentation", name, {})
-        check_output(ledger, array_path(config.out_file, name), affinities.stored.path)
+        check_output(ledger, array_path(config.out_file, name), *inputs)

@@ -1,0 +1,60 @@
+"""How raw data is scaled for networks: the same for training and prediction."""
+
+import numpy as np
+
+from ..checks import check_array
+
+
+def full_scale(dtype: np.dtype) -> float:
+    """The largest value of a dtype of raw data: 255 for uint8, 1 for floating point.
+
+    Raises
+    ------
+    TypeError
+        If it is neither unsigned integers nor floating point.
+    """
+    if dtype.kind == "u":
+        return float(np.iinfo(dtype).max)
+    if dtype.kind == "f":
+        return 1.0
+    raise TypeError(f"raw: found dtype {dtype}, expected uint8, uint16 or floating point from 0 to 1")
+
+
+def normalise(raw: np.ndarray, raw_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """Scale raw data so that `raw_range` becomes -1 to 1.
+
+    Parameters
+    ----------
+    raw : ndarray of uint8, uint16, or float from 0 to 1
+        Any shape.
+    raw_range : tuple of float, optional
+        As fractions of the largest value of the dtype; by default all that it can hold, as gunpowder's
+        `Normalize` and ``IntensityScaleShift(raw, 2, -1)`` do it.
+
+    Returns
+    -------
+    ndarray of float32
+
+    Raises
+    ------
+    TypeError
+        If the dtype is another one.
+    ValueError
+        If floating point is not finite, or below -0.5 or above 1.5: then it is not from 0 to 1.
+
+    Examples
+    --------
+    >>> normalise(np.array([0, 51, 255], np.uint8)).round(3)
+    array([-1. , -0.6,  1. ], dtype=float32)
+    """
+    check_array(raw, "raw")
+    largest = full_scale(raw.dtype)
+    # Augmentation and interpolation go a little beyond 0 and 1; other scales go far.
+    if raw.dtype.kind == "f" and raw.size and not (raw.min() >= -0.5 and raw.max() <= 1.5):
+        raise ValueError(f"raw: found values from {raw.min():g} to {raw.max():g}, expected 0 to 1")
+    low, high = (float(end) * largest for end in raw_range)
+    scaled = raw.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(2 / (high - low))
+    scaled -= np.float32(1)
+    return scaled

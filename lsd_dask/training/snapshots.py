@@ -1,0 +1,61 @@
+"""Pictures of training samples: raw data, what should be predicted, and what is."""
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from .. import files
+
+#: Least width of a panel, in pixels, and the space between panels.
+_WIDTH, _SPACE = 192, 4
+
+
+def save_snapshot(
+    path: str, raw: np.ndarray, targets: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]
+) -> None:
+    """Write a PNG of the middle section: raw data, then a column for each target, above its prediction.
+
+    Parameters
+    ----------
+    path : str
+        Of the picture, or a URL.
+    raw : (channel, [z,] y, x) ndarray
+        From -1 to 1; cropped to the targets, in the middle.
+    targets, predictions : mapping of str to (channel, [z,] y, x) ndarray
+        By name, from 0 to 1. The first three channels are red, green and blue.
+
+    Examples
+    --------
+    >>> halves = {"affinities": np.full((3, 8, 16, 16), 0.5)}
+    >>> save_snapshot("memory://snapshot.png", np.zeros((1, 28, 36, 36)), halves, halves)
+    """
+    shape = next(iter(targets.values())).shape[1:]
+    begin = [(n - m) // 2 for n, m in zip(raw.shape[1:], shape, strict=True)]
+    inside = tuple(slice(b, b + m) for b, m in zip(begin, shape, strict=True))
+    grey = np.repeat((raw[(slice(0, 1), *inside)] + 1) / 2, 3, axis=0)
+    columns = [_stacked(_section(grey), np.ones_like(_section(grey)))]
+    columns += [_stacked(_section(targets[name]), _section(predictions[name])) for name in targets]
+    image = Image.fromarray(np.concatenate(columns, axis=1))
+    enlarged = max(1, -(-_WIDTH // shape[-1]))
+    image = image.resize((image.width * enlarged, image.height * enlarged), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _section(channels: np.ndarray) -> np.ndarray:
+    """The middle section as (y, x, 3) from 0 to 1."""
+    while channels.ndim > 3:
+        channels = channels[:, channels.shape[1] // 2]
+    colours = np.zeros((3, *channels.shape[1:]))
+    colours[: len(channels[:3])] = channels[:3]
+    return np.moveaxis(np.clip(colours, 0, 1), 0, -1)
+
+
+def _stacked(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    space = np.ones((_SPACE, upper.shape[1], 3))
+    column = np.concatenate([upper, space, lower])
+    column = np.concatenate([column, np.ones((len(column), _SPACE, 3))], axis=1)
+    return np.round(255 * column).astype(np.uint8)

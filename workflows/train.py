@@ -1,0 +1,256 @@
+"""Train a network: from volumes with labels to a checkpoint that `predict` takes."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lsd_dask import files
+from lsd_dask.checks import naming
+from lsd_dask.volumes import grid_of, open_volume
+
+from .config import workflow
+from .running import StepResult, console, report
+from .train_config import AugmentationOptions, TrainConfig, VolumeConfig
+
+if TYPE_CHECKING:
+    from lsd_dask.training.models import ModelConfig
+    from lsd_dask.training.presets import Preset
+    from lsd_dask.training.sources import TrainingVolume
+    from lsd_dask.training.targets import SampleSpec
+    from lsd_dask.training.train import Sampler, TrainingOptions, TrainingResult
+
+
+@dataclass(frozen=True)
+class TrainStepResult(StepResult):
+    """What `train` did.
+
+    Attributes
+    ----------
+    validations
+        What each validation found, in order: ``iteration``, ``loss``, ``voi_split``, ``voi_merge``,
+        ``voi_sum``, ``threshold``, ...
+    """
+
+    validations: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def path(self) -> str:
+        """Path of the best checkpoint."""
+        return self.outputs["checkpoint"]
+
+
+@workflow(TrainConfig)
+def train(config: TrainConfig) -> TrainStepResult:
+    """Train a network to predict affinities and local shape descriptors.
+
+    Writes checkpoints into the folder `out_dir`: ``last.pt``, from which an interrupted training goes on, to
+    the same parameters as without interruption; and ``best.pt``, the best one by validation. TensorBoard logs
+    are in ``logs``, pictures in ``snapshots``. Needs the extra `train`.
+    """
+    import torch
+
+    from lsd_dask.training.models import build_model
+    from lsd_dask.training.sources import prepare_volumes
+    from lsd_dask.training.train import train as train_network
+    from lsd_dask.training.validation import Validator
+
+    started = time.perf_counter()
+    preset, network = _network(config)
+    volumes = [_open(volume) for volume in config.volumes]
+    held_out = [_open(volume) for volume in config.validation_volumes or ()]
+    voxel_size = volumes[0].voxel_size[-network.dims :]
+    spec = _samples(config, preset, network, voxel_size)
+    fitting: dict[str, Any] = {
+        "dims": network.dims,
+        "channels": network.in_channels,
+        "voxel_size": voxel_size,
+    }
+    volumes = prepare_volumes(volumes, **fitting, shape=spec.output_shape)
+    validator = None
+    if held_out:
+        held_out = prepare_volumes(held_out, **fitting, shape=(1,) * network.dims)
+        validator = Validator(
+            held_out, spec, voxel_size, config.merge_function, minimum_size=config.minimum_size
+        )
+    sampler = _sampler(config, volumes, spec)
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    model = build_model(network, lsd_checkpoint=config.lsd_checkpoint)
+    options = _options(config, preset)
+    with _progress(options.iterations) as show:
+        result = train_network(
+            model,
+            sampler,
+            config.out_dir,
+            options,
+            voxel_size=voxel_size,
+            identity=_identity(config, spec),
+            validate=validator,
+            progress=show,
+            resume=config.resume,
+        )
+    if result.resumed:
+        console.print(f"{config.step}: went on after {result.resumed} steps of an earlier run")
+    done = TrainStepResult(
+        config.step,
+        _outputs(config, result),
+        time.perf_counter() - started,
+        facts=_facts(result),
+        validations=result.validations,
+    )
+    report(done)
+    return done
+
+
+def _outputs(config: TrainConfig, result: "TrainingResult") -> dict[str, str]:
+    folders = {name: files.join(config.out_dir, name) for name in ("logs", "snapshots")}
+    outputs = {"checkpoint": result.best, "last checkpoint": result.last, **folders}
+    return {name: path for name, path in outputs.items() if files.exists(path)}
+
+
+def _facts(result: "TrainingResult") -> dict[str, Any]:
+    """What is told at the end, by name."""
+    facts = {name: f"{value:.4f}" for name, value in result.loss.items() if name == "loss"}
+    if result.validations:
+        best = min(result.validations, key=lambda found: found["score"])
+        named = {"loss": "validation loss", "voi_sum": "validation VOI"}
+        facts |= {name: f"{best[key]:.3f}" for key, name in named.items() if key in best}
+    return facts
+
+
+def _network(config: TrainConfig) -> "tuple[Preset, ModelConfig]":
+    from lsd_dask.training.models import ModelConfig, with_first
+    from lsd_dask.training.presets import PRESETS
+
+    preset = PRESETS[config.preset]
+    kind = config.kind
+    single = preset.model("affinities" if config.lsd_checkpoint else kind, neighborhood=config.neighborhood)
+    changes = {key: getattr(config, key) for key in ("num_fmaps", "fmap_inc_factor")}
+    network = ModelConfig.model_validate(
+        single.model_dump() | {key: value for key, value in changes.items() if value is not None}
+    )
+    if kind in ("aclsd", "acrlsd") and config.lsd_checkpoint is not None:
+        network = with_first(kind, network, config.lsd_checkpoint)
+    return preset, network
+
+
+def _open(config: VolumeConfig) -> "TrainingVolume":
+    from lsd_dask.training.sources import TrainingVolume
+
+    labels = open_volume(config.labels_path)
+    if config.roi_offset is not None and config.roi_shape is not None:
+        with naming(f"{config.labels_path}: roi_offset and roi_shape"):
+            labels = labels[grid_of(labels).region(config.roi_offset, config.roi_shape)]
+    return TrainingVolume(
+        open_volume(config.raw_path),
+        labels,
+        mask=None if config.mask_path is None else open_volume(config.mask_path),
+        labelled_ids=config.labelled_ids,
+        ignored_ids=config.ignored_ids or (),
+        unlabelled_background=config.unlabelled_background,
+        probability=config.probability,
+        name=f"{config.raw_path} with {config.labels_path}",
+    )
+
+
+def _samples(
+    config: TrainConfig, preset: "Preset", network: "ModelConfig", voxel_size: Sequence[float]
+) -> "SampleSpec":
+    from lsd_dask.training.augmentation import AugmentationConfig
+    from lsd_dask.training.targets import SampleSpec
+
+    keys = [key for key in AugmentationOptions.own_keys() if key in AugmentationConfig.model_fields]
+    told = {key: value for key in keys if (value := getattr(config, key)) is not None}
+    sigma = config.lsd_sigma or preset.lsd_sigma
+    sigmas = (sigma,) * network.dims if isinstance(sigma, int | float) else sigma
+    if len(sigmas) != network.dims:
+        raise ValueError(f"lsd_sigma: found {len(sigmas)} numbers, expected {network.dims}")
+    return SampleSpec(
+        network,
+        config.output_shape or preset.output_shape,
+        tuple(s / v for s, v in zip(sigmas, voxel_size, strict=True)),
+        config.lsd_downsample or preset.lsd_downsample,
+        AugmentationConfig.model_validate(preset.augmentation.model_dump() | told),
+        minimum_labelled=config.minimum_labelled,
+        balance=config.balance,
+        border=preset.border,
+    )
+
+
+def _sampler(config: TrainConfig, volumes: "list[TrainingVolume]", spec: "SampleSpec") -> "Sampler":
+    chosen = config.sampler or ("gunpowder" if spec.augmentation.needs_gunpowder else "plain")
+    if chosen == "gunpowder":
+        from lsd_dask.training.sampling import GunpowderSampler
+
+        return GunpowderSampler(volumes, spec, seed=config.seed)
+    from lsd_dask.training.dataset import VolumeDataset
+
+    return VolumeDataset(volumes, spec, seed=config.seed)
+
+
+def _options(config: TrainConfig, preset: "Preset") -> "TrainingOptions":
+    from lsd_dask.training.train import TrainingOptions
+
+    return TrainingOptions(
+        config.iterations or preset.iterations,
+        batch_size=config.batch_size or preset.batch_size,
+        learning_rate=config.learning_rate or preset.learning_rate,
+        betas=preset.betas,
+        decay=config.decay or preset.decay,
+        warmup=preset.warmup,
+        loss_factors={"lsds": config.lsd_weight},
+        seed=config.seed,
+        log_every=config.log_every,
+        snapshot_every=config.snapshot_every,
+        checkpoint_every=config.checkpoint_every,
+        validate_every=config.validate_every,
+        keep_checkpoints=config.keep_checkpoints,
+        device=config.device,
+        mixed_precision=config.mixed_precision,
+        compiled=config.compiled,
+        num_workers=config.num_workers,
+    )
+
+
+def _identity(config: TrainConfig, spec: "SampleSpec") -> dict[str, Any]:
+    """What decides the result beside the network and the optimisation."""
+    return {
+        "volumes": [volume.model_dump() for volume in config.volumes],
+        "output_shape": spec.output_shape,
+        "lsd_sigma": spec.lsd_sigma,
+        "lsd_downsample": spec.lsd_downsample,
+        "augmentation": spec.augmentation.model_dump(),
+        "minimum_labelled": spec.minimum_labelled,
+        "balance": spec.balance,
+        "sampler": config.sampler,
+    }
+
+
+class _progress:  # noqa: N801 - used as a function
+    """A progress bar with the loss."""
+
+    def __init__(self, iterations: int) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._row = self._bar.add_task("train", total=iterations)
+
+    def __enter__(self) -> "_progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, iteration: int, losses: Mapping[str, float]) -> None:
+        self._bar.update(self._row, completed=iteration, description=f"train (loss {losses['loss']:.4f})")
