@@ -25,11 +25,8 @@ format: $(VENV)/.installed-dev  ## sort imports, repair what can be repaired, fo
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## run every benchmark
-	@for script in benchmarks/[!_]*.py; do \
-	    test -e "$$script" || continue; \
-	    echo "== $$script"; $(BIN)/python "$$script" || exit; \
-	done
+bench: $(VENV)/.installed-dev  ## measure every step beside its peer, and write docs/benchmarks.md
+	$(BIN)/python benchmarks/all.py
 
 clean:  ## remove the virtual environment, caches and what the demo wrote
 	rm -rf $(VENV) demo build dist bench-results *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
