@@ -24,6 +24,9 @@ type Volume = np.ndarray | da.Array | xr.DataArray
 #: The least variance, in squared world units, that is told from none.
 _LEAST_VARIANCE = 1e-3
 
+#: The largest sigma, in samples: the tables of a Gaussian grow with it, those of a ball with its cube.
+_MOST_SAMPLES = {"gaussian": 10_000, "sphere": 200}
+
 #: What the kernels, which always see three axes, call the descriptors of an image.
 _CHANNELS_2D = (1, 2, 4, 5, 8, 9)
 
@@ -84,7 +87,8 @@ def local_shape_descriptors(
     ValueError
         If the segmentation is neither 2-D nor 3-D. If an option does not fit the
         segmentation: a sequence of another length, components out of range or not ascending, a shape that is
-        no multiple of `downsample`, a region outside, a ball that is not one in voxels.
+        no multiple of `downsample`, a region outside, a ball that is not one in voxels, a sigma of more than
+        10,000 samples (200 for a ball).
 
     Notes
     -----
@@ -233,6 +237,11 @@ def make_method(
         downsample,
         num_threads,
     )
+    if max(method.samples) > _MOST_SAMPLES[mode]:
+        raise ValueError(
+            f"sigma: found {method.sigma}, which is {max(method.samples):g} samples of voxels of size "
+            f"{grid.voxel_size}, expected at most {_MOST_SAMPLES[mode]} in mode {mode!r}"
+        )
     if mode == "sphere" and not np.allclose(method.samples, method.samples[0], rtol=1e-6):
         raise ValueError(
             f"sigma: found {method.sigma}, which is {method.samples} voxels of size {grid.voxel_size}; "

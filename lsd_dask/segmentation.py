@@ -14,7 +14,7 @@ from .agglomeration import LookupTable
 from .checks import check_labels, described
 from .grids import Region
 from .kernels import relabeling
-from .overlap import Reader, Volume, map_regions
+from .overlap import Reader, StoredReader, Volume, map_regions
 
 
 def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]") -> Any:
@@ -64,12 +64,13 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]
     return map_regions(_relabel_region, [fragments], [False], depth=0, dtype=np.uint64, shared=_share(lut))
 
 
-def relabel_array(fragments: np.ndarray, lut: LookupTable) -> np.ndarray:
-    """`relabel` for an array in memory."""
+def relabel_array(fragments: np.ndarray, lut: LookupTable, out: np.ndarray | None = None) -> np.ndarray:
+    """`relabel` for an array in memory; `out` is a C-contiguous uint64 array, and may be `fragments`."""
     if fragments.dtype.kind == "i" and fragments.min(initial=0) < 0:
         raise ValueError(f"fragments: found the negative id {fragments.min()}, expected ids from 0 on")
     labels = np.ascontiguousarray(fragments, np.uint64)
-    out = np.empty(labels.shape, np.uint64)
+    if out is None:
+        out = np.empty(labels.shape, np.uint64)
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
     if missing:
         raise ValueError(
@@ -99,8 +100,10 @@ class RelabelRegion:
         if not labels.any():
             return labels.astype(np.uint64)
         table = _table(self.path, files.version(self.path))
+        # What was read from storage is nobody else's.
+        own = isinstance(fragments, StoredReader) and labels.dtype == np.uint64 and labels.flags.c_contiguous
         try:
-            return relabel_array(labels, table)
+            return relabel_array(labels, table, labels if own else None)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
 

@@ -160,11 +160,12 @@ def relabelling(fragments: StoredReader, rows: int) -> BytesFor:
         Bytes for a block shape in voxels.
     """
     reading = _reading(fragments.stored)
-    size = fragments.stored.dtype.itemsize
+    # What is not uint64 is converted, and relabelled into another array.
+    of_labels = 8 if fragments.stored.dtype == "uint64" else fragments.stored.dtype.itemsize + 16
 
     def bytes_for(shape: tuple[int, ...]) -> int:
         block = math.prod(shape)
-        return BASE + TABLE_ROW * rows + int(max(reading(shape), (size + 16) * block, WRITING * 8 * block))
+        return BASE + TABLE_ROW * rows + int(max(reading(shape), of_labels * block, WRITING * 8 * block))
 
     return bytes_for
 

@@ -15,6 +15,11 @@ from filelock import FileLock
 #: cached by themselves: several kernels may call one, for different types, and be compiled at the same time.
 device = numba.njit(nogil=True)
 
+#: For device functions of inner loops, which allocate nothing. Numba counts references to every array that is
+#: taken out of a tuple, two atomic operations each, and hands over seven words for every array: in functions
+#: of some hundred cycles, as much as the work itself.
+inner_device = numba.njit(nogil=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
+
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
     """Compile `function` with numba on its first call with each combination of argument types.

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiling import device, kernel
+from .compiling import inner_device, kernel
+from .descriptor_columns import ColumnSpace, add_cell, make_column_space, write_column
 from .descriptor_labels import (
     CELLS,
     COLUMN,
@@ -22,7 +23,7 @@ from .descriptor_labels import (
     planes_in_reach,
 )
 from .descriptor_lanes import LANES, fill, load, multiply_add, store
-from .descriptor_statistics import Target, finish_cell, write_column
+from .descriptor_statistics import Target
 
 
 class BallWindow(NamedTuple):
@@ -75,21 +76,15 @@ class _Workspace(NamedTuple):
         (depth, height): which rows of the planes in reach hold the label; plane z is in slot ``z % depth``.
     sums
         Flat (depth, height, 3, width): 1, x and x^2, cumulated along these rows.
-    moments
-        Of one cell.
-    descriptors
-        Of the column's cells.
-    row
-        The descriptors of a row of voxels in a cell.
+    column
+        What becomes of them.
     ramp
         0, 1, ..., 7.
     """
 
     present: np.ndarray
     sums: np.ndarray
-    moments: np.ndarray
-    descriptors: np.ndarray
-    row: np.ndarray
+    column: ColumnSpace
     ramp: np.ndarray
 
 
@@ -108,9 +103,7 @@ def describe_ball(
     space = _Workspace(
         np.empty((depth, height), np.bool_),
         np.empty(depth * height * 3 * width, np.float32),
-        np.empty(10 * LANES, np.float32),
-        np.empty(np.diff(cells.starts).max() * target.channels.size * LANES, np.float32),
-        np.empty(target.channels.size * LANES * target.lattice.step, np.float32),
+        make_column_space(target, cells),
         np.arange(LANES).astype(np.float32),
     )
     group = first_group_of(cells, first)
@@ -118,10 +111,10 @@ def describe_ball(
         while group < len(cells.groups) and cells.groups[group, 2] == column:
             _describe_group(target, runs, cells, group, window, degree, width, space)
             group += 1
-        write_column(target, cells, column, space.descriptors, space.row)
+        write_column(target, cells, column, space.column)
 
 
-@device
+@inner_device
 def _describe_group(
     target: Target,
     runs: Runs,
@@ -135,6 +128,7 @@ def _describe_group(
     """Sweep the column of a group: cumulate each plane that holds the label, add up the ball of each cell."""
     begin, end, column = cells.groups[group]
     order, cell_z, cell_place = cells.order, cells.z, cells.place
+    column_space = space.column
     y0, x0 = corner_of_column(target.lattice, column)
     label = cells.label[order[begin]]
     before, after = window.before[0], window.after[0]
@@ -146,15 +140,14 @@ def _describe_group(
             _cumulate_plane(runs, label, z, y0, x0, window, width, space)
         while done < end and cell_z[order[done]] + after <= z:
             cell = order[done]
-            at = (cell - cells.starts[column]) * target.channels.size * LANES
             _add_rows(cell_z[cell], cell_place[cell], low, high, window, degree, width, space)
             y = y0 + cell_place[cell] // CELLS
             x = x0 + cell_place[cell] % CELLS * LANES
-            finish_cell(target, cell_z[cell], y, x, space.moments, space.descriptors, at)
+            add_cell(target, cells, cell, column, cell_z[cell], y, x, column_space)
             done += 1
 
 
-@device
+@inner_device
 def _cumulate_plane(
     runs: Runs, label: int, z: int, y0: int, x0: int, window: BallWindow, width: int, space: _Workspace
 ) -> None:
@@ -190,7 +183,7 @@ def _cumulate_plane(
             run += 1
 
 
-@device
+@inner_device
 def _add_rows(
     z: int, place: int, low: int, high: int, window: BallWindow, degree: int, width: int, space: _Workspace
 ) -> None:
@@ -237,7 +230,7 @@ def _add_rows(
         zy = multiply_add(dz, plane_y, zy)
         zx = multiply_add(dz, plane_x, zx)
         yx = yx + plane_yx
-    moments = space.moments
+    moments = space.column.moments
     store(moments, 0, one)
     store(moments, LANES, z1)
     store(moments, 2 * LANES, y1)

@@ -5,11 +5,12 @@ in which a label wants descriptors), both sorted by label. Cells are further gro
 of `COLUMN` x `COLUMN` voxels in y and x through all planes, and lie plane by plane within a column.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from .compiling import device, kernel
+from .compiling import device, inner_device, kernel
 from .descriptor_lanes import LANES
 
 #: Side of a column, in voxels.
@@ -51,8 +52,12 @@ class Cells(NamedTuple):
     ----------
     label, z, place
         Of each cell; its place within the column is ``CELLS * y + x``.
+    owned
+        Of each cell: bit i is set if the label has voxels of the core in lane i.
     starts
         The cells of column c are [starts[c], starts[c + 1]).
+    samples
+        Of each column: the lanes owned by all its cells.
     order
         The cells sorted by label; those of a label as before.
     groups
@@ -63,7 +68,9 @@ class Cells(NamedTuple):
     label: np.ndarray
     z: np.ndarray
     place: np.ndarray
+    owned: np.ndarray
     starts: np.ndarray
+    samples: np.ndarray
     order: np.ndarray
     groups: np.ndarray
 
@@ -118,7 +125,7 @@ def number_labels(
     return int(count)
 
 
-@device
+@inner_device
 def _find(keys: np.ndarray, values: np.ndarray, key: np.uint64) -> int:
     """Slot of `key` in an open-addressing hash table, or the free slot (value 0) where it belongs.
 
@@ -151,14 +158,18 @@ def find_cells(numbers: np.ndarray, lattice: Lattice, count: int) -> Cells:
     For numbers `[[[1, 1, 0, 2]]]` there are two cells, one of each label, both at place 0 of column 0.
     """
     columns = [-(-(lattice.last[axis] - lattice.first[axis]) // COLUMN) for axis in (1, 2)]
-    of_column = np.zeros(columns[0] * columns[1], np.int64)
-    of_label = np.zeros(count + 2, np.int64)
-    _count_cells(numbers, lattice, of_column, of_label[1:])
-    starts = np.concatenate([[0], np.cumsum(of_column)])
-    label, z, place, order = (np.empty(starts[-1], np.int32) for _ in range(4))
-    _collect_cells(numbers, lattice, of_column.size, np.cumsum(of_label), label, z, place, order)
-    groups = _group_cells(label, starts, order)
-    return Cells(label, z, place, starts, order, groups[np.argsort(groups[:, 2], kind="stable")])
+    starts = np.zeros(columns[0] * columns[1] + 1, np.int64)
+    samples = np.zeros(columns[0] * columns[1], np.int64)
+    # Room for a cell a voxel; memory that is never written to is never taken.
+    most = math.prod(e - b for b, e in zip(lattice.core_begin, lattice.core_end, strict=True))
+    label, z, place = (np.empty(most, np.int32) for _ in range(3))
+    owned = np.empty(most, np.uint8)
+    _collect_cells(numbers, lattice, starts, samples, label, z, place, owned)
+    found = slice(0, starts[-1])
+    order = _order_by_label(label[found], np.zeros(count + 2, np.int64))
+    groups = _group_cells(label[found], starts, order)
+    groups = groups[np.argsort(groups[:, 2], kind="stable")]
+    return Cells(label[found], z[found], place[found], owned[found], starts, samples, order, groups)
 
 
 @kernel
@@ -208,46 +219,47 @@ def _collect_runs(
 
 
 @kernel
-def _count_cells(numbers: np.ndarray, lattice: Lattice, of_column: np.ndarray, of_label: np.ndarray) -> None:
-    """Add up how many cells each column and each label has."""
-    found = np.empty(LANES * lattice.step**3, np.int32)
-    for column in range(of_column.size):
-        y0, x0 = corner_of_column(lattice, column)
-        for z in range(lattice.first[0], lattice.last[0]):
-            for y in range(y0, min(y0 + COLUMN, lattice.last[1])):
-                for x in range(x0, min(x0 + COLUMN, lattice.last[2]), LANES):
-                    count = _labels_of_cell(numbers, lattice, z, y, x, found)
-                    of_column[column] += count
-                    for i in range(count):
-                        of_label[found[i]] += 1
-
-
-@kernel
 def _collect_cells(
     numbers: np.ndarray,
     lattice: Lattice,
-    columns: int,
-    free: np.ndarray,
+    starts: np.ndarray,
+    samples: np.ndarray,
     label: np.ndarray,
     cell_z: np.ndarray,
     place: np.ndarray,
-    order: np.ndarray,
+    owned: np.ndarray,
 ) -> None:
-    """Write the cells, and the order by label, in which label n begins at free[n]."""
-    found = np.empty(LANES * lattice.step**3, np.int32)
+    """Write the cells, where those of each column begin and end, and how many lanes they own."""
     at = 0
-    for column in range(columns):
+    for column in range(samples.size):
         y0, x0 = corner_of_column(lattice, column)
         for z in range(lattice.first[0], lattice.last[0]):
             for y in range(y0, min(y0 + COLUMN, lattice.last[1])):
                 for x in range(x0, min(x0 + COLUMN, lattice.last[2]), LANES):
-                    for i in range(_labels_of_cell(numbers, lattice, z, y, x, found)):
-                        label[at] = found[i]
-                        cell_z[at] = z
-                        place[at] = CELLS * (y - y0) + (x - x0) // LANES
-                        order[free[found[i]]] = at
-                        free[found[i]] += 1
-                        at += 1
+                    begin = at
+                    at = _append_labels_of_cell(numbers, lattice, z, y, x, label, owned, at)
+                    for cell in range(begin, at):
+                        cell_z[cell] = z
+                        place[cell] = CELLS * (y - y0) + (x - x0) // LANES
+                        samples[column] += count_bits(owned[cell])
+        starts[column + 1] = at
+
+
+@kernel
+def _order_by_label(label: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Indices that sort the labels, equal ones in their order; `free` is zeros, one more than labels.
+
+    For labels `[2, 1, 2]` they are `[1, 0, 2]`.
+    """
+    for cell in range(label.size):
+        free[label[cell] + 1] += 1
+    for number in range(1, free.size):
+        free[number] += free[number - 1]
+    order = np.empty(label.size, np.int32)
+    for cell in range(label.size):
+        order[free[label[cell]]] = cell
+        free[label[cell]] += 1
+    return order
 
 
 @kernel
@@ -268,37 +280,64 @@ def _group_cells(label: np.ndarray, starts: np.ndarray, order: np.ndarray) -> np
     return groups[:count].copy()
 
 
-@device
+@inner_device
 def corner_of_column(lattice: Lattice, column: int) -> tuple[int, int]:
     """Y and x of a column's first samples."""
     columns = (lattice.last[2] - lattice.first[2] + COLUMN - 1) // COLUMN
     return lattice.first[1] + column // columns * COLUMN, lattice.first[2] + column % columns * COLUMN
 
 
-@device
-def _labels_of_cell(numbers: np.ndarray, lattice: Lattice, z: int, y: int, x: int, found: np.ndarray) -> int:
-    """List in `found` the distinct labels of the core's voxels in the cell at sample (z, y, x)."""
-    count = 0
-    last = 0
+@inner_device
+def _append_labels_of_cell(
+    numbers: np.ndarray,
+    lattice: Lattice,
+    z: int,
+    y: int,
+    x: int,
+    label: np.ndarray,
+    owned: np.ndarray,
+    begin: int,
+) -> int:
+    """List the distinct labels of the core's voxels in the cell at sample (z, y, x), and the lanes they own.
+
+    They are written from `begin` on; returns where they end.
+    """
+    end = begin
+    step = lattice.step
     voxel_z, voxel_y, voxel_x = voxels_of_cell(lattice, z, y, x)
+    first_x = lattice.phase[2] + step * x
     for i in range(voxel_z[0], voxel_z[1]):
         for j in range(voxel_y[0], voxel_y[1]):
-            row = numbers[i, j, voxel_x[0] : voxel_x[1]]
-            for k in range(row.size):
-                number = row[k]
-                if number == last or number <= 0:
+            k = voxel_x[0]
+            while k < voxel_x[1]:
+                number = numbers[i, j, k]
+                lane = (k - first_x) // step
+                k += 1
+                while k < voxel_x[1] and numbers[i, j, k] == number:
+                    k += 1
+                if number <= 0:
                     continue
-                last = number
-                known = False
-                for n in range(count):
-                    known = known or found[n] == number
-                if not known:
-                    found[count] = number
-                    count += 1
+                cell = begin
+                while cell < end and label[cell] != number:
+                    cell += 1
+                if cell == end:
+                    label[cell] = number
+                    owned[cell] = 0
+                    end += 1
+                owned[cell] |= np.uint8((2 << (k - 1 - first_x) // step) - (1 << lane))
+    return end
+
+
+@inner_device
+def count_bits(bits: int) -> int:
+    """How many of the lowest eight bits are set, 3 of 0b1101."""
+    count = 0
+    for lane in range(LANES):
+        count += (bits >> lane) & 1
     return count
 
 
-@device
+@inner_device
 def voxels_of_cell(
     lattice: Lattice, z: int, y: int, x: int
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -320,7 +359,7 @@ def first_group_of(cells: Cells, column: int) -> int:
     return int(np.searchsorted(cells.groups[:, 2], column))
 
 
-@device
+@inner_device
 def planes_in_reach(runs: Runs, label: int, first: int, last: int) -> tuple[int, int]:
     """The first and last plane in [first, last] that may hold the label; `first` and the one before if none.
 
@@ -332,10 +371,18 @@ def planes_in_reach(runs: Runs, label: int, first: int, last: int) -> tuple[int,
     return max(first, runs.z[begin]), min(last, runs.z[end - 1])
 
 
-@device
+@inner_device
 def first_run_of(runs: Runs, begin: int, end: int, z: int, y: int) -> int:
-    """First of the runs [begin, end) that lies at (z, y) or after."""
+    """First of the runs [begin, end) that lies at (z, y) or after; found the sooner the nearer to `begin`."""
     run_z, run_y = runs.z, runs.y
+    stride = 1
+    while begin + stride <= end:
+        probe = begin + stride - 1
+        if run_z[probe] > z or (run_z[probe] == z and run_y[probe] >= y):
+            end = probe
+            break
+        begin = probe + 1
+        stride *= 2
     while begin < end:
         middle = (begin + end) // 2
         if run_z[middle] < z or (run_z[middle] == z and run_y[middle] < y):

@@ -52,9 +52,6 @@ def describe(
     runs = find_runs(numbers, lattice, count)
     cells = find_cells(numbers, lattice, count)
     degree = 2 if np.any((channels >= 3) & (channels < 9)) else int(np.any(channels < 3))
-    if listed is not None:
-        _fill_unlisted(numbers, lattice, channels, out)
-
     target = Target(lattice, scaling, numbers.ravel(), channels, out.ravel())
 
     def run(first: int, last: int) -> None:
@@ -65,10 +62,12 @@ def describe(
 
     if num_threads == 1:
         run(0, len(cells.starts) - 1)
-        return out
-    bounds = _shares(cells.starts, num_threads * _PARTS_PER_THREAD)
-    with ThreadPoolExecutor(num_threads) as pool:
-        list(pool.map(run, bounds[:-1], bounds[1:]))
+    else:
+        bounds = _shares(cells.starts, num_threads * _PARTS_PER_THREAD)
+        with ThreadPoolExecutor(num_threads) as pool:
+            list(pool.map(run, bounds[:-1], bounds[1:]))
+    if listed is not None:
+        _fill_unlisted(numbers, lattice, channels, out)
     return out
 
 

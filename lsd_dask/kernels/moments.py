@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiling import device, kernel
+from .compiling import inner_device, kernel
+from .descriptor_columns import ColumnSpace, add_cell, make_column_space, write_column
 from .descriptor_labels import (
     CELLS,
     COLUMN,
@@ -30,7 +31,7 @@ from .descriptor_labels import (
     planes_in_reach,
 )
 from .descriptor_lanes import LANES, fill, load, load_difference, multiply_add, store
-from .descriptor_statistics import Target, finish_cell, write_column
+from .descriptor_statistics import Target
 
 _ROW = 3 * LANES  # moments of one cell after the x pass: sums of 1, x, x^2
 _PLANE = 6 * LANES  # after the y pass: of 1, y, y^2, x, yx, x^2
@@ -94,12 +95,8 @@ class _Workspace(NamedTuple):
         y of the rows of the current plane that hold the label, and their moments along x.
     ring, filled
         Moments along y and x of the planes in reach, plane z in slot ``z % depth``; and which hold any.
-    moments
-        Of one cell.
-    descriptors
-        Of the column's cells.
-    row
-        The descriptors of a row of voxels in a cell.
+    column
+        What becomes of them.
     """
 
     wanted: np.ndarray
@@ -107,9 +104,7 @@ class _Workspace(NamedTuple):
     rows: np.ndarray
     ring: np.ndarray
     filled: np.ndarray
-    moments: np.ndarray
-    descriptors: np.ndarray
-    row: np.ndarray
+    column: ColumnSpace
 
 
 @kernel
@@ -129,19 +124,17 @@ def describe_gaussian(
         np.empty(height * CELLS * _ROW, np.float32),
         np.empty(COLUMN * CELLS * depth * _PLANE, np.float32),
         np.empty(depth, np.bool_),
-        np.empty(10 * LANES, np.float32),
-        np.empty(np.diff(cells.starts).max() * target.channels.size * LANES, np.float32),
-        np.empty(target.channels.size * LANES * target.lattice.step, np.float32),
+        make_column_space(target, cells),
     )
     group = first_group_of(cells, first)
     for column in range(first, last):
         while group < len(cells.groups) and cells.groups[group, 2] == column:
             _describe_group(target, runs, cells, group, window, degree, space)
             group += 1
-        write_column(target, cells, column, space.descriptors, space.row)
+        write_column(target, cells, column, space.column)
 
 
-@device
+@inner_device
 def _describe_group(
     target: Target,
     runs: Runs,
@@ -154,6 +147,7 @@ def _describe_group(
     """Sweep the column of a group: each plane that holds the label passes x and y, each cell in turn z."""
     begin, end, column = cells.groups[group]
     order, cell_z, cell_place, wanted, filled = cells.order, cells.z, cells.place, space.wanted, space.filled
+    column_space = space.column
     y0, x0 = corner_of_column(target.lattice, column)
     label = cells.label[order[begin]]
     radius = window.radius[0]
@@ -161,6 +155,7 @@ def _describe_group(
     low, high = planes_in_reach(runs, label, cell_z[order[begin]] - radius, last_z + radius)
     wanted[:] = 0
     entering = leaving = done = begin
+    run = runs.starts[label]
     for z in range(low, max(low, last_z + radius) + 1):
         while entering < end and cell_z[order[entering]] <= z + radius:
             _count_place(wanted, cell_place[order[entering]], 1)
@@ -173,21 +168,20 @@ def _describe_group(
             filled[slot] = False
             if leaving < entering:
                 box = _bounding_box(wanted)
-                count = _pass_x(runs, label, z, y0, x0, box, window, degree, space)
+                count, run = _pass_x(runs, label, run, z, y0, x0, box, window, degree, space)
                 if count > 0:
                     _pass_y(count, y0, box, window, degree, slot, space)
                     filled[slot] = True
         while done < end and cell_z[order[done]] + radius <= z:
             cell = order[done]
-            at = (cell - cells.starts[column]) * target.channels.size * LANES
             _pass_z(cell_z[cell], cell_place[cell], low, high, window, degree, space)
             y = y0 + cell_place[cell] // CELLS
             x = x0 + cell_place[cell] % CELLS * LANES
-            finish_cell(target, cell_z[cell], y, x, space.moments, space.descriptors, at)
+            add_cell(target, cells, cell, column, cell_z[cell], y, x, column_space)
             done += 1
 
 
-@device
+@inner_device
 def _count_place(wanted: np.ndarray, place: int, change: int) -> None:
     """Count one cell more or less at a place, in its row and in its cell of the rows."""
     wanted[place] += change
@@ -195,7 +189,7 @@ def _count_place(wanted: np.ndarray, place: int, change: int) -> None:
     wanted[COLUMN * CELLS + COLUMN + place % CELLS] += change
 
 
-@device
+@inner_device
 def _bounding_box(wanted: np.ndarray) -> tuple[int, int, int, int]:
     """First and last + 1 row and cell-in-row of the places that are wanted; there is one."""
     rows = COLUMN * CELLS
@@ -213,10 +207,11 @@ def _bounding_box(wanted: np.ndarray) -> tuple[int, int, int, int]:
     return first_row, last_row, first_cell, last_cell
 
 
-@device
+@inner_device
 def _pass_x(
     runs: Runs,
     label: int,
+    after: int,
     z: int,
     y0: int,
     x0: int,
@@ -224,8 +219,11 @@ def _pass_x(
     window: GaussianWindow,
     degree: int,
     space: _Workspace,
-) -> int:
-    """Moments along x of a label's runs in plane z; the number of rows that hold any."""
+) -> tuple[int, int]:
+    """Moments along x of a label's runs in plane z, which are not before run `after`.
+
+    Returns the number of rows that hold any, and the first run after them.
+    """
     radius = window.radius[2]
     weights, row_y, rows = window.along_x, space.row_y, space.rows
     run_y, run_begin, run_end = runs.y, runs.begin, runs.end
@@ -234,7 +232,7 @@ def _pass_x(
     end_x = x0 + box[3] * LANES + radius
     begin_y = y0 + box[0] - window.radius[1]
     end_y = y0 + box[1] + window.radius[1]
-    first = first_run_of(runs, runs.starts[label], runs.starts[label + 1], z, begin_y)
+    first = first_run_of(runs, after, runs.starts[label + 1], z, begin_y)
     last = first_run_of(runs, first, runs.starts[label + 1], z, end_y)
     count = 0
     for run in range(first, last):
@@ -256,10 +254,10 @@ def _pass_x(
                     part = load_difference(weights, origin - end, origin - begin)
                     store(rows, at, load(rows, at) + part)
                     at += LANES
-    return count
+    return count, last
 
 
-@device
+@inner_device
 def _pass_y(
     count: int,
     y0: int,
@@ -311,13 +309,13 @@ def _pass_y(
                     store(ring, at + 5 * LANES, xx)
 
 
-@device
+@inner_device
 def _pass_z(
     z: int, place: int, low: int, high: int, window: GaussianWindow, degree: int, space: _Workspace
 ) -> None:
     """Moments of one cell, in the order 1, z, y, x, zz, yy, xx, zy, zx, yx, from the planes of the ring."""
     radius, weights = window.radius[0], window.along_z
-    ring, filled, moments = space.ring, space.filled, space.moments
+    ring, filled, moments = space.ring, space.filled, space.column.moments
     zero = fill(np.float32(0))
     one = z1 = y1 = x1 = zz = yy = xx = zy = zx = yx = zero
     first = max(low, z - radius)
