@@ -5,7 +5,7 @@ Two-dimensional data come as three-dimensional with one section.
 
 import numpy as np
 
-from .compiling import device, kernel
+from .compiling import inner_device, kernel
 from .hashing import doubled, doubled_rows, new_recent, new_slots, place, rehashed, slot
 
 
@@ -79,7 +79,7 @@ def list_runs(
     return ids[:found].copy(), columns[:found].copy(), row_starts, numbers[:begin], ends[:begin]
 
 
-@device
+@inner_device
 def _runs_of_row(
     fragments: np.ndarray,
     number_of_id: tuple[np.ndarray, np.ndarray],
@@ -124,7 +124,7 @@ def _runs_of_row(
     return runs, found
 
 
-@device
+@inner_device
 def _running_sums(affinities: np.ndarray, z: int, y: int, running: np.ndarray) -> None:
     """Sums over all channels of the voxels before each voxel of a row, its end included.
 
@@ -141,7 +141,7 @@ def _running_sums(affinities: np.ndarray, z: int, y: int, running: np.ndarray) -
         running[x + 1] = total
 
 
-@device
+@inner_device
 def _add_run(columns: np.ndarray, z: int, y: int, x: int, length: int, affinity: int) -> None:
     """Add `length` voxels along x, from (z, y, x) on, with a sum of affinities, to a fragment's columns."""
     if columns[0] == 0:

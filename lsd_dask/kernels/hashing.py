@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compiling import device
+from .compiling import device, inner_device
 
 #: Size, as a power of two, of a table of the keys met last. It fits the cache; rows of voxels are much alike.
 RECENT_BITS = 10
@@ -20,13 +20,13 @@ def new_recent() -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(1 << RECENT_BITS, np.uint64), np.zeros(1 << RECENT_BITS, np.int32)
 
 
-@device
+@inner_device
 def place(key: np.uint64) -> np.uint64:
     """Place of a key among the recent ones."""
     return (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - RECENT_BITS)
 
 
-@device
+@inner_device
 def slot(keys: np.ndarray, key: np.uint64) -> np.uint64:
     """Slot of a key, or the free slot where it belongs."""
     mask = np.uint64(keys.size - 1)
@@ -48,7 +48,7 @@ def rehashed(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return new_keys, new_values
 
 
-@device
+@inner_device
 def mixed(key: np.uint64) -> np.uint64:
     """Finaliser of splitmix64: spreads every bit of the key over all bits (0 stays 0)."""
     key ^= key >> np.uint64(30)

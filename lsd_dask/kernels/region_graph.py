@@ -5,7 +5,7 @@ Two-dimensional data come as three-dimensional with one section.
 
 import numpy as np
 
-from .compiling import device, kernel
+from .compiling import device, inner_device, kernel
 from .hashing import doubled, doubled_rows, new_recent, new_slots, place, rehashed, slot
 
 BINS = 256
@@ -98,7 +98,7 @@ def list_faces(
     )
 
 
-@device
+@inner_device
 def _faces_of_row(
     affinities: np.ndarray,
     numbers: np.ndarray,
