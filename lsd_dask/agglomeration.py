@@ -130,9 +130,7 @@ class MergeTree:
         >>> tree.cut(0.5).values
         array([3, 3, 9], dtype=uint64)
         """
-        level = level_of(threshold)
-        order = np.argsort(-self.levels, kind="stable")
-        return LookupTable(self.ids, self.ids[kernels.cut(self.parents, self.levels, order, level)])
+        return LookupTable(self.ids, kernels.cut(self.ids, self.parents, self.levels, level_of(threshold)))
 
     def merge_scores(self, graph: RegionGraph) -> np.ndarray:
         """Score at which the two ends of each edge of the region graph became one.

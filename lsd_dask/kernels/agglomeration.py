@@ -412,16 +412,16 @@ def _find(root: np.ndarray, node: int) -> int:
 
 
 @kernel
-def cut(parents: np.ndarray, levels: np.ndarray, order: np.ndarray, level: int) -> np.ndarray:
-    """Root of every node when merges up to and including `level` are made.
+def cut(ids: np.ndarray, parents: np.ndarray, levels: np.ndarray, level: int) -> np.ndarray:
+    """Name of the component that every node is in when merges up to and including `level` are made.
 
-    `order` lists the nodes by falling level. For example parents [0, 0, 0], levels [256, 55, 155] cut at 100
-    give [0, 0, 2].
+    No parent comes after its node: one pass is enough. For example ids [3, 5, 9], parents [0, 0, 0], levels
+    [256, 55, 155] cut at 100 give [3, 3, 9].
     """
-    roots = np.empty_like(parents)
-    for i in order:
-        roots[i] = roots[parents[i]] if levels[i] <= level else i
-    return roots
+    names = np.empty_like(ids)
+    for i in range(ids.size):
+        names[i] = names[parents[i]] if levels[i] <= level else ids[i]
+    return names
 
 
 @kernel
