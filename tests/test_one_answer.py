@@ -9,10 +9,7 @@ tables and segmentation (`test_segmentation`), affinities (`test_affinities`), d
 Blocks here are always thinner than the halo of steepest ascent, and may be a voxel thick.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,100 +17,24 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import xarray as xr
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.grids import Region
 from lsd_dask.watershed import CAP
 
-from .strategies import affinities, label_volumes, regions, seeds, shapes
+from .jobs import PATIENCE, container, jobs, relabelled, voxel_size_of
 from .tissue import SHAPE, tissue
 
-VOXEL_SIZE = (30.0, 5.0, 5.0)
-
-#: An example here is a run of all steps.
-pytestmark = pytest.mark.timeout(300 + 6 * settings().max_examples)
+pytestmark = pytest.mark.timeout(PATIENCE)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def client() -> Iterator[Client]:
     with Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as client:
         yield client
-
-
-@contextmanager
-def container() -> Iterator[Path]:
-    """An empty one for each example."""
-    directory = Path(tempfile.mkdtemp())
-    try:
-        yield directory / "cells.zarr"
-    finally:
-        shutil.rmtree(directory)
-
-
-def voxel_size_of(ndim: int) -> tuple[float, ...]:
-    return VOXEL_SIZE[3 - ndim :]
-
-
-@st.composite
-def block_sizes(draw: st.DrawFn, shape: Sequence[int]) -> tuple[float, ...]:
-    """In world units: any number of voxels, but at most a few dozen blocks."""
-    voxels = [draw(st.integers(1, n)) for n in shape]
-    # It is their borders that count, not their number.
-    while np.prod([-(-n // b) for n, b in zip(shape, voxels, strict=True)]) > 24:
-        voxels = [min(2 * b, n) for n, b in zip(shape, voxels, strict=True)]
-    return tuple(b * v for b, v in zip(voxels, voxel_size_of(len(shape)), strict=True))
-
-
-@st.composite
-def masks(draw: st.DrawFn, shape: Sequence[int]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """A mask of as large voxels or larger ones, and how much larger they are along each axis.
-
-    Holes in it, a box of it, half of it, or nothing: so that there are blocks without any voxel.
-    """
-    rng = np.random.default_rng(draw(seeds))
-    factors = tuple(draw(st.sampled_from([1, 1, 2, 3, 8])) for _ in shape)
-    mask = np.zeros([-(-n // f) for n, f in zip(shape, factors, strict=True)], np.uint8)
-    kind = draw(st.sampled_from(["holes", "box", "half", "nothing"]))
-    if kind == "holes":
-        mask[:] = rng.random(mask.shape) < 0.8
-    elif kind == "box":
-        mask[draw(regions(mask.shape))] = 1
-    elif kind == "half":
-        axis = draw(st.integers(0, mask.ndim - 1))
-        np.moveaxis(mask, axis, 0)[: -(-mask.shape[axis] // 2)] = 1
-    return mask, factors
-
-
-@st.composite
-def jobs(draw: st.DrawFn) -> dict[str, Any]:
-    """Affinities, truth, mask and options of the watershed; and how the work is cut up."""
-    ndim = draw(st.sampled_from([2, 3, 3, 3]))
-    shape = draw(shapes(12, 20, 20)) if ndim == 3 else draw(shapes(30, 30))
-    options: dict[str, Any] = {
-        "height": draw(st.sampled_from(["distance", "affinity", "both"])),
-        "smoothing": draw(st.sampled_from([0.0, 0.85, 1.5])),
-        "anisotropic": draw(st.booleans()),
-    }
-    if ndim == 3:
-        options["fragments_in_xy"] = draw(st.booleans())
-        options["replace_sections"] = draw(st.lists(st.integers(0, shape[0] - 1), max_size=2)) or None
-    refinement = {"remove_debris": 5, "filter_fragments": 0.5, "epsilon_agglomerate": 0.4}
-    options |= {name: value for name, value in refinement.items() if draw(st.integers(0, 3)) == 0}
-    return {
-        "affinities": draw(affinities(shape, dtypes="uf")),
-        "truth": draw(label_volumes(shape)),
-        "mask": draw(st.none() | masks(shape)),
-        "options": options,
-        "run": {
-            "block_size": draw(block_sizes(shape)),
-            "merge_function": draw(st.sampled_from(["hist_quant_75", "mean", "hist_quant_50_initmax"])),
-        },
-    }
 
 
 @given(jobs(), st.integers(-3, 1000))
@@ -157,11 +78,6 @@ def upsampled(mask: np.ndarray, factors: Sequence[int], shape: Sequence[int]) ->
     return mask[tuple(slice(0, n) for n in shape)].astype(bool)
 
 
-def relabelled(fragments: xr.DataArray, tree: Any, threshold: float) -> np.ndarray:
-    segmentation: np.ndarray = ld.relabel(fragments.to_numpy(), tree.cut(threshold))
-    return segmentation
-
-
 def check_tables(rag: Path, graph: Any, tree: Any, merge_function: str) -> None:
     """Nodes, edges with all of their sums, merge tree and lookup tables, as they are on disk."""
     nodes, edges = pq.read_table(rag / "nodes.parquet"), pq.read_table(rag / "edges.parquet")
@@ -175,59 +91,6 @@ def check_tables(rag: Path, graph: Any, tree: Any, merge_function: str) -> None:
     lut, cut = pq.read_table(rag / f"luts/{merge_function}_0.4.parquet"), tree.cut(0.4)
     assert lut["fragment"].to_pylist() == cut.keys.tolist()
     assert lut["segment"].to_pylist() == cut.values.tolist()
-
-
-@given(jobs(), st.data())
-def test_a_region_has_the_fragments_of_the_whole_volume(job: dict[str, Any], data: st.DataObject) -> None:
-    """What is around a region is read, and is no part of its graph."""
-    values = job["affinities"]
-    voxel_size = voxel_size_of(values.ndim - 1)
-    region: Region = data.draw(regions(values.shape[1:]))
-    refinement = ("remove_debris", "filter_fragments", "epsilon_agglomerate")
-    options = {name: value for name, value in job["options"].items() if name not in refinement}
-    block_size = data.draw(block_sizes([s.stop - s.start for s in region]))
-    with container() as cells:
-        ld.save_volume(values, cells / "affs", voxel_size=voxel_size)
-        affs = ld.open_volume(cells / "affs").load()
-        expected = ld.extract_fragments(affs, **options)[region]
-        result = workflows.segment(
-            affs_file=cells,
-            affs_dataset="affs",
-            out_file=cells,
-            threshold=0.4,
-            roi_offset=[s.start * v for s, v in zip(region, voxel_size, strict=True)],
-            roi_shape=[(s.stop - s.start) * v for s, v in zip(region, voxel_size, strict=True)],
-            block_size=block_size,
-            **options,
-        )
-        assert np.array_equal(ld.open_volume(cells / "volumes/fragments"), expected)
-        tree = ld.agglomerate(ld.build_region_graph(affs[(slice(None), *region)], expected))
-        assert np.array_equal(ld.open_volume(result.path), relabelled(expected, tree, 0.4))
-
-
-@given(st.data())
-def test_descriptors_are_those_of_the_whole_volume(data: st.DataObject) -> None:
-    shape = data.draw(shapes(10, 16, 16) | shapes(24, 24))
-    labels = data.draw(label_volumes(shape))
-    voxel_size = voxel_size_of(labels.ndim)
-    options = {"sigma": data.draw(st.sampled_from([8.0, 20.0, 45.0])), "downsample": 1}
-    with container() as cells:
-        ld.save_volume(labels, cells / "labels", voxel_size=voxel_size)
-        workflows.lsds(
-            labels_file=cells,
-            labels_dataset="labels",
-            lsds_file=cells,
-            lsds_dataset="lsds",
-            dtype="float32",
-            block_size=data.draw(block_sizes(shape)),
-            **options,
-        )
-        expected = ld.local_shape_descriptors(labels, voxel_size=voxel_size, **options)
-        found = ld.open_volume(cells / "lsds").values
-        assert np.array_equal(found.view(np.uint32), expected.view(np.uint32))
-
-
-# What is far from everything
 
 
 def test_neurites_that_span_many_blocks_and_blocks_of_nothing(tmp_path: Path) -> None:
