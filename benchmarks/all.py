@@ -25,7 +25,7 @@ SCRIPTS = {
     "lookup_tables": ["lookup_tables.py"],
     "relabeling": ["relabeling.py"],
     "pipeline": ["pipeline.py", "--sizes", "256", "512", "--workers", "1", "2"],
-    "peer": ["pipeline.py", "--sizes", "512", "--workers", "2", "--peer"],
+    "peer": ["pipeline.py", "--sizes", "256", "--workers", "2", "--peer"],
     "memory": ["memory.py", "--sizes", "256"],
     "large": ["pipeline.py", "--sizes", "1024", "--workers", "2", "--memory", "2 GB", "--block", "256"],
 }
