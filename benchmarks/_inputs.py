@@ -64,7 +64,7 @@ def inputs(data: Path | None, seeds: int) -> Iterator[Input]:
     if data is not None:
         yield Input("gala", None, *_gala(data))
         neurons = np.load(data / "fib25_a.npz")["neuron_ids"]
-        truth = _without_dust(neurons)
+        truth = without_dust(neurons)
 
         def degraded(seed: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
             return degrade_affinities(neurons, seed=seed, **options), truth
@@ -103,6 +103,7 @@ def _with_white_noise(affinities: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(np.round(affinities + 255 * WHITE_NOISE * noise), 0, 255).astype(np.uint8)
 
 
-def _without_dust(labels: np.ndarray) -> np.ndarray:
+def without_dust(labels: np.ndarray) -> np.ndarray:
+    """Labels without the objects of fewer than `DUST` voxels."""
     ids, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     return np.where(sizes < DUST, 0, ids)[inverse].reshape(labels.shape)

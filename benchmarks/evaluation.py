@@ -22,7 +22,7 @@ import dask.array as da
 import numpy as np
 from _inputs import find_data, inputs
 from _peers import standard_output_discarded
-from memory import reset_peak, status
+from _process import reset_peak, status
 from quality import THRESHOLDS, _table, _write
 
 import lsd_dask as ld

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from _process import reset_peak, status
 from distributed import Client, LocalCluster
 from scipy.ndimage import gaussian_filter
 
@@ -210,17 +211,6 @@ def row(name: str, seconds: Seconds, relative_to: Seconds | None = None) -> None
     if relative_to is not None:
         ratios = f"   x {seconds.cpu / relative_to.cpu:.2f} CPU, x {seconds.wall / relative_to.wall:.2f} wall"
     print(f"  {name:34}{seconds}{ratios}", flush=True)
-
-
-def status(field: str) -> int:
-    """A field of this process' status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def reset_peak() -> None:
-    """Let Linux begin anew with the peak memory of this process, `VmHWM`."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def find_pinky(directory: Path | None) -> Path | None:

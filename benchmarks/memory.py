@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _process import reset_peak, status
 
 from lsd_dask import extract_fragments
 from lsd_dask.agglomeration import LookupTable
@@ -278,17 +279,6 @@ def output(
 
 def ledger(directory: Path) -> Ledger:
     return Ledger(str(directory / "runs"), {})
-
-
-def status(field: str) -> int:
-    """A field of this process' status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def reset_peak() -> None:
-    """Let Linux begin anew with the peak memory of this process, `VmHWM`."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":

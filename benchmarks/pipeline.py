@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _process import reset_peak, status
 from _reference import Reference
 from distributed import Client
 
@@ -134,8 +135,8 @@ def measured(client: Client, name: str, step: Callable[[], object]) -> Cost:
     before, started = cpu_of_all(client), time.perf_counter()
     step()
     wall = time.perf_counter() - started
-    workers = client.run(peak).values()
-    return Cost(name, wall, cpu_of_all(client) - before, max(workers), peak())
+    workers = client.run(status, "VmHWM").values()
+    return Cost(name, wall, cpu_of_all(client) - before, max(workers), status("VmHWM"))
 
 
 def total(costs: Sequence[Cost]) -> Cost:
@@ -159,17 +160,6 @@ def row(size: int, workers: int, cost: Cost) -> str:
 def cpu_of_all(client: Client) -> float:
     """CPU seconds of this process and its workers so far."""
     return time.process_time() + sum(client.run(time.process_time).values())
-
-
-def reset_peak() -> None:
-    """Let the peak of this process's memory begin anew (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak() -> int:
-    """The most memory this process held since, in bytes."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

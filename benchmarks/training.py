@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _inputs import DUST
+from _inputs import without_dust
 from scipy import ndimage
 
 import lsd_dask as ld
@@ -209,7 +209,7 @@ def _score_fib25(arrays: Mapping[str, np.ndarray], network: Any) -> dict[str, An
     affinities = predict(arrays["raw"], network, outputs=["affinities"], precision="bfloat16")["affinities"]
     parts = {}
     for part, sections in (("train", FIB25_TRAIN), ("test", FIB25_TEST)):
-        truth = _without_dust(arrays["neuron_ids"][sections])
+        truth = without_dust(arrays["neuron_ids"][sections])
         there = np.where(arrays["ffn_segmentation"][sections] != 0, truth, 0)
         parts[part] = _curves(np.ascontiguousarray(affinities[:, sections]), truth, there)
     chosen, best = (int(np.argmin(parts[part][0].sum(axis=1))) for part in ("train", "test"))
@@ -260,12 +260,6 @@ def cells(membrane: np.ndarray) -> np.ndarray:
     return out
 
 
-def _without_dust(labels: np.ndarray) -> np.ndarray:
-    from lsd_dask.training.validation import without_dust
-
-    return without_dust(labels, DUST)
-
-
 def _table(name: str, directory: Path, results: Path) -> str:
     found = [json.loads(path.read_text()) for path in sorted(results.glob(f"{name}_*.json"))]
     rows = _rows_fib25(found, directory) if name == "fib25" else _rows_isbi(found)
@@ -276,7 +270,7 @@ def _table(name: str, directory: Path, results: Path) -> str:
 
 def _rows_fib25(found: Sequence[Mapping[str, Any]], directory: Path) -> list[Sequence[str]]:
     arrays = np.load(directory / "fib25_a.npz")
-    truth = _without_dust(arrays["neuron_ids"][FIB25_TEST])
+    truth = without_dust(arrays["neuron_ids"][FIB25_TEST])
     ffn = arrays["ffn_segmentation"][FIB25_TEST]
     where = np.where(ffn != 0, truth, 0)
     rows: list[Sequence[str]] = [
