@@ -191,7 +191,7 @@ class CountRegion:
         place = (slice(0, 1),) * (3 - ndim) + within(region, haloed)
         start, shape = [s.start for s in place], [s.stop - s.start for s in place]
         origin = [0] * (3 - ndim) + [s.start for s in region]
-        if not labels[place].any():
+        if not any(section.any() for section in labels[place]):
             nothing = np.zeros((0, *shape), quantisation_of(np.uint8).dtype)
             return GraphTables.of_block(nothing, labels, start, origin, np.zeros((0, 3), np.int64), 0)
         read = affinities.read(region)

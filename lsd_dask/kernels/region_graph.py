@@ -67,17 +67,28 @@ def list_faces(
                 if end <= max(0, -start[2] - dx):
                     continue
                 own = row_starts[(start[0] + z) * haloed[1] + start[1] + y]
-                other = row_starts[other_z * haloed[1] + other_y]
-                found, faces = _faces_of_row(
-                    affinities[c, z, y, :end],
-                    numbers[own:],
-                    ends[own:],
-                    start[2],
-                    numbers[other:],
-                    ends[other:],
-                    start[2] + dx,
+                if dz == 0 and dy == 0 and dx == -1:
+                    segments = _neighbours_in_row(
+                        numbers[own:], ends[own:], start[2], end, segment_keys, segment_begins, segment_ends
+                    )
+                else:
+                    other = row_starts[other_z * haloed[1] + other_y]
+                    segments = _neighbours_of_rows(
+                        numbers[own:],
+                        ends[own:],
+                        start[2],
+                        numbers[other:],
+                        ends[other:],
+                        start[2] + dx,
+                        end,
+                        segment_keys,
+                        segment_begins,
+                        segment_ends,
+                    )
+                found, faces = _add_segments(
+                    affinities[c, z, y],
                     int(abs(dz) + abs(dy) + abs(dx) == 1),
-                    segment_keys,
+                    segment_keys[:segments],
                     segment_begins,
                     segment_ends,
                     row_of_pair,
@@ -99,14 +110,85 @@ def list_faces(
 
 
 @inner_device
-def _faces_of_row(
-    affinities: np.ndarray,
+def _neighbours_of_rows(
     numbers: np.ndarray,
     ends: np.ndarray,
     shift: int,
     other_numbers: np.ndarray,
     other_ends: np.ndarray,
     other_shift: int,
+    width: int,
+    keys: np.ndarray,
+    begins: np.ndarray,
+    stops: np.ndarray,
+) -> int:
+    """Stretches of a row along which two fragments lie side by side; how many there are.
+
+    The runs of the row and those of the row it is compared with are walked together: voxel x of the block is
+    at ``x + shift`` in the one and at ``x + other_shift`` in the other. A key has the smaller number in its
+    upper half.
+
+    For example runs of fragments [1, 1, 2] and [1, 2, 2] give one stretch, from 1 to 2, with key (1, 2).
+    """
+    own = 0
+    other = 0
+    x = max(0, -other_shift)
+    while ends[own] - shift <= x:
+        own += 1
+    while other_ends[other] - other_shift <= x:
+        other += 1
+    # Without branches, which could not be foreseen: a stretch is written at each step, and kept if it is one.
+    segments = 0
+    while x < width:
+        own_end = ends[own] - shift
+        other_end = other_ends[other] - other_shift
+        end = min(width, min(own_end, other_end))
+        a = numbers[own]
+        b = other_numbers[other]
+        keys[segments] = np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
+        begins[segments] = x
+        stops[segments] = end
+        segments += (a != b) & (min(a, b) > 0)
+        own += int(own_end == end)
+        other += int(other_end == end)
+        x = end
+    return segments
+
+
+@inner_device
+def _neighbours_in_row(
+    numbers: np.ndarray,
+    ends: np.ndarray,
+    shift: int,
+    width: int,
+    keys: np.ndarray,
+    begins: np.ndarray,
+    stops: np.ndarray,
+) -> int:
+    """`_neighbours_of_rows` of a row and itself, one voxel earlier: where one run ends and the next begins.
+
+    For example runs of fragments [1, 1, 2] give one stretch, from 2 to 3, with key (1, 2).
+    """
+    run = 0
+    while ends[run] - shift < 0:
+        run += 1
+    segments = 0
+    x = ends[run] - shift
+    while x < width:
+        a = numbers[run]
+        b = numbers[run + 1]
+        keys[segments] = np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
+        begins[segments] = x
+        stops[segments] = x + 1
+        segments += min(a, b) > 0
+        run += 1
+        x = ends[run] - shift
+    return segments
+
+
+@inner_device
+def _add_segments(
+    affinities: np.ndarray,
     direct: int,
     segment_keys: np.ndarray,
     segment_begins: np.ndarray,
@@ -120,38 +202,10 @@ def _faces_of_row(
     face_values: np.ndarray,
     faces: int,
 ) -> tuple[int, int]:
-    """The part of `list_faces` of one row and one channel; numbers of pairs and of faces thereafter.
-
-    The runs of the row and those of the row it is compared with are walked side by side: voxel x of the block
-    is at ``x + shift`` in the one and at ``x + other_shift`` in the other.
-    """
-    own = 0
-    other = 0
-    x = max(0, -other_shift)
-    while ends[own] - shift <= x:
-        own += 1
-    while other_ends[other] - other_shift <= x:
-        other += 1
-    # Without branches, which could not be foreseen: a segment is written at each step, and kept if it is one.
-    segments = 0
-    while x < affinities.size:
-        own_end = ends[own] - shift
-        other_end = other_ends[other] - other_shift
-        end = min(affinities.size, min(own_end, other_end))
-        a = numbers[own]
-        b = other_numbers[other]
-        ordered = np.uint64(min(a, b)) << np.uint64(32) | np.uint64(max(a, b))
-        segment_keys[segments] = ordered
-        segment_begins[segments] = x
-        segment_ends[segments] = end
-        segments += (a != b) & (min(a, b) > 0)
-        own += int(own_end == end)
-        other += int(other_end == end)
-        x = end
-
+    """The part of `list_faces` of one row and one channel; numbers of pairs and of faces thereafter."""
     keys, rows = row_of_pair
     recent_keys, recent_rows = recent
-    for segment in range(segments):
+    for segment in range(segment_keys.size):
         key = segment_keys[segment]
         recently = place(key)
         if recent_keys[recently] != key:
@@ -171,7 +225,10 @@ def _faces_of_row(
         length = segment_ends[segment] - begin
         counts[row, 0] += length
         counts[row, 1] += length * direct
-        for i in range(length):
+        # Most stretches are one face long; a loop that may not run at all would cost more than the face.
+        face_rows[faces] = row
+        face_values[faces] = affinities[begin]
+        for i in range(1, length):
             face_rows[faces + i] = row
             face_values[faces + i] = affinities[begin + i]
         faces += length
