@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
+import numpy as np
 import zarr
 import zarr.errors
 from filelock import FileLock
@@ -21,12 +22,18 @@ from zarr.codecs import ZstdCodec
 
 from . import files
 from .checks import described
+from .stores import is_remote as is_remote
+from .stores import options_for, retried
 
 type Node = zarr.Array[Any] | zarr.Group
 type ParentAttributes = Callable[[Mapping[str, Any], str, int], Mapping[str, Any]]
 
 #: What zarr raises for metadata that are cut short (they are no JSON then), or do not say what they must.
 _BROKEN = (ValueError, TypeError, KeyError, AttributeError)
+
+
+#: Begins the path of a Neuroglancer precomputed volume; a path or URL follows.
+PRECOMPUTED = "precomputed://"
 
 
 def normalise_path(path: str | PathLike[str]) -> str:
@@ -59,6 +66,8 @@ def normalise_path(path: str | PathLike[str]) -> str:
     text = os.fspath(path).removeprefix("file://")
     if not text:
         raise ValueError("path: found '', expected a path or URL of a container and an array in it")
+    if text.startswith(PRECOMPUTED):
+        return PRECOMPUTED + normalise_path(text.removeprefix(PRECOMPUTED))
     if "://" in text:
         protocols = text.partition("://")[0].split("::")
         unknown = [name for name in protocols if name not in fsspec.available_protocols()]
@@ -68,20 +77,6 @@ def normalise_path(path: str | PathLike[str]) -> str:
             )
         return text.rstrip("/")
     return str(Path(text).expanduser().absolute())
-
-
-def is_remote(path: str) -> bool:
-    """Whether a normalised path is a URL.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    bool
-    """
-    return "://" in path
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -126,18 +121,24 @@ def open_node(path: str) -> Node | None:
         If there is one, but its metadata cannot be read.
     """
     try:
-        return zarr.open_array(path, mode="r")
+        return retried(
+            lambda: zarr.open_array(path, mode="r", storage_options=options_for(path)), path, "opening it"
+        )
     except (FileNotFoundError, NotADirectoryError, zarr.errors.NodeTypeValidationError):
         pass
     except _BROKEN as error:
         raise ValueError(f"{path}: the array's zarr metadata cannot be read: {error}") from error
     try:
         # Consolidated metadata is a copy, and an array added since is not in it.
-        return zarr.open_group(path, mode="r", use_consolidated=False)
+        return retried(lambda: _open_group(path, "r"), path, "opening it")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _BROKEN as error:
         raise ValueError(f"{path}: the group's zarr metadata cannot be read: {error}") from error
+
+
+def _open_group(path: str, mode: Literal["r", "r+"]) -> zarr.Group:
+    return zarr.open_group(path, mode=mode, use_consolidated=False, storage_options=options_for(path))
 
 
 def find_node(path: str) -> Node:
@@ -189,7 +190,7 @@ def arrays_below(group: zarr.Group, path: str) -> list[str]:
         If the metadata of one of them cannot be read.
     """
     try:
-        members = group.members(max_depth=None)
+        members = retried(lambda: group.members(max_depth=None), path, "listing it")
     except _BROKEN as error:
         raise ValueError(
             f"{path}: the zarr metadata of an array or group below cannot be read: {error}"
@@ -323,20 +324,28 @@ def create_array(
     container, name, _ = container_of(path)
     zarr_format = format_for(path, zarr_format)
     with _lock(container):
-        exists = check_free(path, overwrite)
-        array = zarr.create_array(
-            container,
-            name=name,
-            shape=shape,
-            dtype=dtype,
-            fill_value=0,
-            attributes=dict(attributes),
-            zarr_format=zarr_format,
-            # Without an array to replace, zarr must not empty the folder: tables may lie in it.
-            overwrite=exists,
-            **_encoding(zarr_format, chunks, shards, axis_names),
+        # Without an array to replace, the folder must not be emptied: tables may lie in it.
+        if check_free(path, overwrite):
+            # Not by zarr, which does not notice what an object store failed to delete: old voxels would show.
+            files.remove(path)
+        array = retried(
+            lambda: zarr.create_array(
+                container,
+                name=name,
+                shape=shape,
+                dtype=dtype,
+                fill_value=0,
+                attributes=dict(attributes),
+                zarr_format=zarr_format,
+                # What is there by now is what an earlier try of this one wrote.
+                overwrite=check_free(path, overwrite=True),
+                storage_options=options_for(container),
+                **_encoding(zarr_format, dtype, chunks, shards, axis_names),
+            ),
+            path,
+            "creating the array",
         )
-        _describe(path, zarr_format, parent_attributes)
+        retried(lambda: _describe(path, zarr_format, parent_attributes), path, "describing the array")
     return array
 
 
@@ -367,7 +376,7 @@ def replaced(path: str, parent_attributes: ParentAttributes) -> Iterator[str]:
     with _lock(container):
         files.remove(path)
         files.move(beside, path)
-        _describe(path, found or 3, parent_attributes)
+        retried(lambda: _describe(path, found or 3, parent_attributes), path, "describing the array")
     files.remove(folder)
 
 
@@ -410,28 +419,29 @@ def format_for(path: str, zarr_format: Literal[2, 3] | None) -> Literal[2, 3]:
 
 def _describe(path: str, zarr_format: Literal[2, 3], parent_attributes: ParentAttributes) -> None:
     """Describe an array in the attributes of its parent group."""
-    parent = zarr.open_group(next(ancestors(path)), mode="r+", use_consolidated=False)
+    parent = _open_group(next(ancestors(path)), "r+")
     parent.update_attributes(
         dict(parent_attributes(dict(parent.attrs), path.rsplit("/", 1)[-1], zarr_format))
     )
 
 
 def _encoding(
-    zarr_format: int, chunks: Sequence[int], shards: Sequence[int], axis_names: Sequence[str]
+    zarr_format: int, dtype: Any, chunks: Sequence[int], shards: Sequence[int], axis_names: Sequence[str]
 ) -> dict[str, Any]:
-    # Measured on supervoxels and affinities of fly neuropil: level 1 is as small as zarr's default and is
-    # written up to three times as fast; blosc's shuffling makes labels three times as large.
+    # Measured by benchmarks/compression.py: ids are a sixth smaller at level 3, for the same time; affinities
+    # as small at level 1, for a third of it. blosc's shuffling makes ids up to three times as large.
+    level = 3 if np.dtype(dtype).itemsize == 8 else 1
     if zarr_format == 2:
         return {
             "chunks": shards,
             "chunk_key_encoding": {"name": "v2", "separator": "/"},
-            "compressors": {"id": "zstd", "level": 1},
+            "compressors": {"id": "zstd", "level": level},
         }
     return {
         "chunks": chunks,
         "shards": shards,
         "dimension_names": axis_names,
-        "compressors": ZstdCodec(level=1),
+        "compressors": ZstdCodec(level=level),
     }
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import fsspec
 import numpy as np
 
+from .stores import StoreError, filesystem, has_folders, protocols_of, retried
+
 #: Ends the name of a file that is not complete yet: what we write, and what zarr does.
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
@@ -33,50 +35,82 @@ def join(directory: str | os.PathLike[str], *parts: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether a file or directory is there."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    return bool(fs.exists(inner))
+    fs, inner = filesystem(path)
+    return bool(retried(lambda: fs.exists(inner), path, "looking it up"))
 
 
 def is_file(path: str) -> bool:
     """Whether a file, not a directory, is there."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    return bool(fs.isfile(inner))
+    fs, inner = filesystem(path)
+    if _is_local(fs):
+        return Path(inner).is_file()
+    try:
+        # `isfile` of some stores says no where they do not answer.
+        return bool(retried(lambda: fs.info(inner), path, "looking it up")["type"] == "file")
+    except FileNotFoundError:
+        return False
 
 
 def version(path: str) -> str:
     """Digest of what the store knows of a file, such as size and time: another one when it was replaced."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    fs.invalidate_cache(inner)
-    return str(fs.ukey(inner))
+    fs, inner = filesystem(path)
+    return str(retried(lambda: fs.ukey(inner), path, "looking it up"))
 
 
 def names(directory: str) -> list[str]:
     """Names of the files in a directory; none if it is not there."""
-    fs, inner = fsspec.core.url_to_fs(directory)
-    fs.invalidate_cache(inner)
+    fs, inner = filesystem(directory)
     try:
-        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(inner, detail=False))
-    except FileNotFoundError:
+        if _is_local(fs):
+            # fsspec looks at every single file, which takes its time where there are a million.
+            with os.scandir(inner) as entries:
+                return sorted(entry.name for entry in entries)
+        found = retried(lambda: fs.ls(inner, detail=False), directory, "listing it")
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in found)
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def size_of(directory: str) -> int:
     """Bytes of all files in a directory; 0 where there is none."""
-    fs, where = fsspec.core.url_to_fs(directory)
-    return int(fs.du(where)) if fs.exists(where) else 0
+    fs, where = filesystem(directory)
+    return int(retried(lambda: fs.du(where) if fs.exists(where) else 0, directory, "listing it"))
 
 
 def remove(path: str) -> None:
     """Remove a file, or a directory with all that is in it; nothing if it is not there."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    if fs.exists(inner):
+    fs, inner = filesystem(path)
+    local = _is_local(fs)
+
+    def remove_all() -> None:
+        if not fs.exists(inner):
+            return
         fs.rm(inner, recursive=True)
+        # Object stores delete many at once, and what they could not delete s3fs does not tell.
+        if not local and fs.exists(inner):
+            raise StillThereError("not everything was deleted")
+
+    retried(remove_all, path, "removing it")
+
+
+class StillThereError(RuntimeError):
+    """A store said that it removed what is still there."""
 
 
 def move(path: str, to: str) -> None:
     """Move a file or directory to where nothing is; object stores copy it."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    fs.mv(inner, fsspec.core.url_to_fs(to)[1], recursive=True)
+    fs, inner = filesystem(path)
+    target = filesystem(to)[1]
+    if _is_local(fs):
+        fs.mv(inner, target, recursive=True)
+        return
+    # Not `mv`: if half of a folder is there after a first try, the second copies into it.
+    found = retried(lambda: fs.find(inner), path, "listing it")
+    if not found:
+        raise FileNotFoundError(f"{path}: there is nothing to be moved to {to}")
+    copies = [target + one.removeprefix(inner.rstrip("/")) for one in found]
+    retried(lambda: fs.copy(found, copies), path, f"copying it to {to}")
+    remove(path)
 
 
 def remove_partial(path: str) -> None:
@@ -84,7 +118,7 @@ def remove_partial(path: str) -> None:
 
     To be called where nobody else may be writing them. There is nothing of the kind on object stores.
     """
-    fs, inner = fsspec.core.url_to_fs(path)
+    fs, inner = filesystem(path)
     if not _is_local(fs):
         return
     place = Path(inner)
@@ -98,8 +132,8 @@ def remove_partial(path: str) -> None:
 
 def read_bytes(path: str) -> bytes:
     """The content of a file."""
-    with fsspec.open(path, "rb") as file:
-        content: bytes = file.read()
+    fs, inner = filesystem(path)
+    content: bytes = retried(lambda: fs.cat_file(inner), path, "reading it")
     return content
 
 
@@ -109,28 +143,41 @@ def write_bytes(path: str, content: bytes) -> None:
     On a local disk it is written beside its place and moved there; object stores show an object when it is
     complete.
     """
-    fs, inner = fsspec.core.url_to_fs(path)
-    fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
+    fs, inner = _ready(path)
     if not _is_local(fs):
-        fs.pipe_file(inner, content)
+        retried(lambda: fs.pipe_file(inner, content), path, "writing it")
         return
     with _written_beside(inner, content) as beside:
         beside.replace(inner)
 
 
 def create_json(path: str, content: Any) -> bool:
-    """Write a JSON file unless there is one, whole or not at all; of several who try, one succeeds."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
+    """Write a JSON file unless there is one, whole or not at all; of several who try, one succeeds.
+
+    What is written should be its writer's alone, with a token in it, say. Object stores decide by a
+    conditional put.
+    """
+    fs, inner = _ready(path)
+    text = _json(content)
     try:
         if _is_local(fs):
-            with _written_beside(inner, _json(content)) as beside:
+            with _written_beside(inner, text) as beside:
                 os.link(beside, inner)
         else:
-            fs.pipe_file(inner, _json(content), mode="create")
+            retried(lambda: fs.pipe_file(inner, text, mode="create"), path, "writing it")
     except FileExistsError:
-        return False
+        # Of a first try that succeeded without our hearing of it, the second finds the file.
+        return not _is_local(fs) and read_bytes(path) == text
     return True
+
+
+def _ready(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The store of a file that is to be written, and its path there, in a folder that exists."""
+    fs, inner = filesystem(path)
+    if has_folders(fs):
+        folder = inner.rsplit("/", 1)[0]
+        retried(lambda: fs.makedirs(folder, exist_ok=True), path, "making its folder")
+    return fs, inner
 
 
 def check_writable(directory: str) -> None:
@@ -139,7 +186,7 @@ def check_writable(directory: str) -> None:
     A directory that is not there is judged by the one it would be made in. What an object store allows shows
     only when it is written to.
     """
-    fs, inner = fsspec.core.url_to_fs(directory)
+    fs, inner = filesystem(directory)
     if not _is_local(fs):
         return
     there = Path(inner).absolute()
@@ -150,7 +197,7 @@ def check_writable(directory: str) -> None:
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
-    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    return "file" in protocols_of(fs)
 
 
 @contextmanager
@@ -202,7 +249,7 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError | PermissionError | StoreError):
             raise
         raise ValueError(f"{path}: not a readable table ({error}); was it cut short?") from error
 

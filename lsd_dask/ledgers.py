@@ -8,6 +8,7 @@ import getpass
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import socket
 import threading
@@ -24,6 +25,8 @@ import psutil
 
 from . import files
 from .blocks import Block, BlockGrid
+
+logger = logging.getLogger(__name__)
 
 #: A lock is renewed this often, in seconds, and void when it was not for so long, if its process cannot be
 #: looked up because it is one of another machine.
@@ -268,7 +271,11 @@ def _claim(path: str) -> dict[str, Any]:
 def _keep(path: str, mine: Mapping[str, Any], done: threading.Event) -> None:
     """Renew a lock until `done`."""
     while not done.wait(BEAT):
-        files.write_json(path, {**mine, "beat": time.time()})
+        try:
+            files.write_json(path, {**mine, "beat": time.time()})
+        except OSError as error:
+            # The disk may be full, or the store busy, for a moment; the lock holds for some beats more.
+            logger.warning("%s could not be renewed: %s", path, error)
 
 
 def _holds(lock: Mapping[str, Any]) -> bool:

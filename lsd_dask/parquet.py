@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
+from .stores import StoreError
 
 _KEY = b"lsd_dask"
 _ROWS = 1 << 17
@@ -60,7 +61,7 @@ def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
         table = pq.read_table(io.BytesIO(files.read_bytes(path)), page_checksum_verification=True)
         facts = _Facts(json.loads((table.schema.metadata or {}).get(_KEY, b"{}")))
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError | PermissionError | StoreError):
             raise
         raise ValueError(f"{path}: not a readable Parquet file ({error}); was it cut short?") from error
     facts.path = path

@@ -13,15 +13,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from . import files
+from .boxes import read_box, write_box
 from .checks import check_array, naming
 from .grids import Grid, Region
+from .stores import is_remote, options_for, retried
 
 # What codecs raise for bytes that are not what they wrote.
 _DAMAGED = (ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
@@ -69,6 +71,9 @@ class StoredVolume:
     fingerprint: str = ""
     dropped_axes: int = 0
 
+    #: Whether all of it has to be written by one process.
+    one_writer: ClassVar[bool] = False
+
     @property
     def name(self) -> str:
         """Name of the array, the last part of its path."""
@@ -115,8 +120,9 @@ class StoredVolume:
             If the region is not a box inside the volume, or what is stored of it is damaged or cut short.
         """
         region = self._checked(region)
-        selection = region if self.channels is None else (channels or slice(None), *region)
-        extents = [len(range(*part.indices(n))) for part, n in zip(selection, self.shape, strict=True)]
+        wanted = region if self.channels is None else (channels or slice(None), *region)
+        selection = tuple(slice(*part.indices(n)[:2]) for part, n in zip(wanted, self.shape, strict=True))
+        extents = [max(0, part.stop - part.start) for part in selection]
         if 0 in extents:
             return np.empty(extents, dtype=self.dtype)
         return self._load(selection)
@@ -184,7 +190,15 @@ class StoredVolume:
     def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
         array = _open_array(self.path, "r", self.fingerprint)
         try:
-            return np.asarray(array[(0,) * self.dropped_axes + selection])
+            # Of what was damaged on its way, the next try may get all.
+            return retried(
+                lambda: read_box(
+                    array, (0,) * self.dropped_axes + selection, in_pieces=not is_remote(self.path)
+                ),
+                self.path,
+                "reading voxels",
+                _DAMAGED,
+            )
         except _DAMAGED as error:
             box = ", ".join(f"{s.start}:{s.stop}" for s in selection[self.ndim - self.grid.ndim :])
             raise ValueError(
@@ -196,14 +210,18 @@ class StoredVolume:
         lead = array.ndim - self.grid.ndim
         selection = tuple(slice(0, n) for n in array.shape[:lead]) + region
         content = voxels.reshape((1,) * self.dropped_axes + voxels.shape)
+
+        def write() -> None:
+            write_box(array, selection, content)
+
         try:
-            array[selection] = content
+            retried(write, self.path, "writing voxels")
         except _DAMAGED:
             # At the end of a volume, zarr reads a shard before it replaces it, and stumbles over one that a
             # machine that went down left cut short. Nothing of it is needed, as the region holds it whole.
             for key in _keys(array, selection):
                 files.remove(f"{self.path}/{key}")
-            array[selection] = content
+            retried(write, self.path, "writing voxels")
 
 
 def fingerprint_of(array: zarr.Array[Any]) -> str:
@@ -224,7 +242,9 @@ def fingerprint_of(array: zarr.Array[Any]) -> str:
 
 @lru_cache(maxsize=64)
 def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.Array[Any]:
-    array = zarr.open_array(path, mode=mode)
+    array = retried(
+        lambda: zarr.open_array(path, mode=mode, storage_options=options_for(path)), path, "opening the array"
+    )
     if fingerprint_of(array) != fingerprint:
         raise ValueError(
             f"{path}: the array was replaced by a different one since it was opened; open it anew"

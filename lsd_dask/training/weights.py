@@ -42,8 +42,9 @@ def read(path: str) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: there is no such checkpoint")
     if not files.is_file(path):
         raise ValueError(f"{path}: found a directory, expected the file of a checkpoint")
+    raw = io.BytesIO(files.read_bytes(path))
     try:
-        content = torch.load(io.BytesIO(files.read_bytes(path)), map_location="cpu", weights_only=True)
+        content = torch.load(raw, map_location="cpu", weights_only=True)
     except Exception as error:
         # Of a file that is none, the unpickler of PyTorch raises whatever it stumbles over.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
