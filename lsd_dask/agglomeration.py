@@ -20,11 +20,13 @@ References
 import difflib
 import hashlib
 from dataclasses import dataclass
+from os import PathLike
 
 import numpy as np
 
 from . import parquet
 from .checks import described, naming, real_number
+from .edits import Edits, as_edits, cut_with_edits
 from .kernels import agglomeration as kernels
 from .region_graph import RegionGraph
 from .tables import EdgeTable
@@ -103,15 +105,18 @@ class MergeTree:
     @property
     def scores(self) -> np.ndarray:
         """Score at which each fragment's id stopped naming a component, float64, ``(n,)``; NaN for never."""
-        return _scores(self.levels)
+        return scores_of(self.levels)
 
-    def cut(self, threshold: float) -> "LookupTable":
+    def cut(self, threshold: float, edits: Edits | str | PathLike[str] | None = None) -> "LookupTable":
         """The segment of every fragment when all merges with scores up to `threshold` are made.
 
         Parameters
         ----------
         threshold
             In [0, 1]; 0 merges nothing.
+        edits
+            Corrections that are honoured, or the path of a table of them: what must, and what cannot, be of
+            one segment. See `lsd_dask.edits`.
 
         Returns
         -------
@@ -121,7 +126,7 @@ class MergeTree:
         Raises
         ------
         ValueError
-            For a threshold outside [0, 1].
+            For a threshold outside [0, 1], and for edits of fragments that are not in the tree.
 
         Examples
         --------
@@ -130,7 +135,11 @@ class MergeTree:
         >>> tree.cut(0.5).values
         array([3, 3, 9], dtype=uint64)
         """
-        return LookupTable(self.ids, kernels.cut(self.ids, self.parents, self.levels, level_of(threshold)))
+        level = level_of(threshold)
+        if edits is not None:
+            edits = as_edits(edits)
+            return LookupTable(self.ids, cut_with_edits(self.ids, self.parents, self.levels, level, edits))
+        return LookupTable(self.ids, kernels.cut(self.ids, self.parents, self.levels, level))
 
     def merge_scores(self, graph: RegionGraph) -> np.ndarray:
         """Score at which the two ends of each edge of the region graph became one.
@@ -140,8 +149,8 @@ class MergeTree:
         scores
             float64, one for each row of ``graph.edges``; NaN where they never did.
         """
-        ends = np.stack([_rows(self.ids, graph.edges.u), _rows(self.ids, graph.edges.v)], axis=1)
-        return _scores(kernels.joining_levels(self.parents, self.levels, ends))
+        ends = np.stack([rows_of(self.ids, graph.edges.u), rows_of(self.ids, graph.edges.v)], axis=1)
+        return scores_of(kernels.joining_levels(self.parents, self.levels, ends))
 
     def to_parquet(self, path: str) -> None:
         """Write the tree: one row a fragment, with the component it joined and when."""
@@ -296,17 +305,14 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
         )
     function = merge_function_named(merge_function)
     edges = graph.edges
-    ends = np.stack([_rows(graph.nodes.ids, edges.u), _rows(graph.nodes.ids, edges.v)], axis=1)
-    starts, bins, bin_counts = edges.starts, edges.bins, edges.bin_counts
-    if function.initial_maximum:
-        last = starts[1:] - 1
-        starts, bins, bin_counts = np.arange(len(edges) + 1), bins[last], np.ones(len(edges), np.uint32)
+    ends = np.stack([rows_of(graph.nodes.ids, edges.u), rows_of(graph.nodes.ids, edges.v)], axis=1)
+    starts, bins, bin_counts = counted_bins(edges, function)
     # The kernel is compiled for arrays that can be written, and replaces these by its own as it goes.
     counts, sums, starts, bins, bin_counts = (
         np.require(column, requirements=["C", "W"])
         for column in (edges.counts, edges.sums, starts, bins, bin_counts)
     )
-    parents, levels = kernels.contract(
+    parents, levels, *_ = kernels.contract(
         len(graph.nodes),
         ends,
         counts,
@@ -314,21 +320,29 @@ def agglomerate(graph: RegionGraph, merge_function: str = "hist_quant_75") -> Me
         starts,
         bins,
         bin_counts,
-        _ranks(ends, _firmness(edges, function)),
+        ranks_of(ends, firmness_of(edges, function)),
+        np.zeros(len(graph.nodes), np.bool_),
         kernels.MEAN if function.quantile is None else function.quantile,
         graph.scale,
     )
     return MergeTree(graph.nodes.ids, parents, levels, merge_function)
 
 
-def _firmness(edges: EdgeTable, function: MergeFunction) -> np.ndarray:
+def counted_bins(edges: EdgeTable, function: MergeFunction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Histograms that scores are made of, in compressed rows: starts, bins, counts."""
+    if not function.initial_maximum:
+        return edges.starts, edges.bins, edges.bin_counts
+    return np.arange(len(edges) + 1), edges.bins[edges.starts[1:] - 1], np.ones(len(edges), np.uint32)
+
+
+def firmness_of(edges: EdgeTable, function: MergeFunction) -> np.ndarray:
     """What decides between edges of one score: the sum of affinities; their mean where the score knows only
     the highest of them.
     """
     return edges.sums / edges.counts if function.initial_maximum else edges.sums
 
 
-def _ranks(ends: np.ndarray, firmness: np.ndarray) -> np.ndarray:
+def ranks_of(ends: np.ndarray, firmness: np.ndarray) -> np.ndarray:
     """Who goes first of edges with one score: the firmer one, then that with smaller ids."""
     order = np.lexsort((ends.max(axis=1), ends.min(axis=1), -firmness))
     ranks = np.empty(len(ends), np.int64)
@@ -357,7 +371,8 @@ def level_of(threshold: float) -> int:
     return int(np.floor(threshold * LEVELS - 0.5))
 
 
-def _scores(levels: np.ndarray) -> np.ndarray:
+def scores_of(levels: np.ndarray) -> np.ndarray:
+    """Scores of levels, float64; NaN for `LEVELS`, which is never."""
     return np.where(levels < LEVELS, (levels + 0.5) / LEVELS, np.nan)
 
 
@@ -377,7 +392,7 @@ def _ids(name: str, ids: np.ndarray, *, ascending: bool = True) -> np.ndarray:
     return found.astype(np.uint64, copy=False)
 
 
-def _rows(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Rows of `wanted` in ascending `ids`."""
     rows = np.searchsorted(ids, wanted)
     found = np.minimum(rows, max(len(ids) - 1, 0))

@@ -72,7 +72,7 @@ class BlockGrid:
         return count
 
     def __iter__(self) -> Iterator[Block]:
-        return map(self._block, itertools.product(*map(range, self.counts)))
+        return map(self.at, itertools.product(*map(range, self.counts)))
 
     def between(self, start: int, stop: int) -> Iterator[Block]:
         """Some of the blocks: those from the one at `start` to the one before `stop`, in order.
@@ -87,7 +87,7 @@ class BlockGrid:
             for n in reversed(self.counts):
                 number, i = divmod(number, n)
                 index.append(i)
-            yield self._block(tuple(reversed(index)))
+            yield self.at(tuple(reversed(index)))
 
     def named(self, name: str) -> Block:
         """The block of a name.
@@ -111,9 +111,10 @@ class BlockGrid:
                 f"there is no block {name!r}; {'_'.join('0' * len(counts))} to {last} there are, of "
                 f"{' x '.join(map(str, self.block_shape))} voxels."
             )
-        return self._block(index)
+        return self.at(index)
 
-    def _block(self, index: tuple[int, ...]) -> Block:
+    def at(self, index: tuple[int, ...]) -> Block:
+        """The block at a place in the grid."""
         region = tuple(
             slice(i * b, min((i + 1) * b, n))
             for i, b, n in zip(index, self.block_shape, self.shape, strict=True)

@@ -1,7 +1,6 @@
 """Segmentations: fragments relabelled with a lookup table."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from os import PathLike, fspath
 from typing import Any
 
@@ -11,10 +10,11 @@ from distributed import Client
 
 from . import files
 from .agglomeration import LookupTable
-from .checks import check_labels, described
+from .checks import check_labels, described, naming
 from .grids import Region
 from .kernels import relabeling
 from .overlap import Reader, StoredReader, Volume, map_regions
+from .row_groups import read_rows, row_groups
 
 
 def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]") -> Any:
@@ -26,8 +26,8 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]
         ``(z, y, x)`` or ``(y, x)``, unsigned integers; 0 stays 0.
     lut
         The table, as from `MergeTree.cut`; or the path of one that was written with `LookupTable.to_parquet`,
-        which each worker then reads by itself. A table given as such goes to the workers once, not with every
-        task.
+        of which each worker then reads what its blocks need. A table given as such goes to the workers once,
+        not with every task.
 
     Returns
     -------
@@ -73,16 +73,20 @@ def relabel_array(fragments: np.ndarray, lut: LookupTable, out: np.ndarray | Non
         out = np.empty(labels.shape, np.uint64)
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
     if missing:
-        raise ValueError(
-            f"Fragment {missing} is not in the lookup table of {len(lut)} fragments: was the table made from "
-            "these fragments?"
-        )
+        raise ValueError(_not_in_table(int(missing), len(lut)))
     return out
+
+
+def _not_in_table(fragment: int, rows: int) -> str:
+    return (
+        f"Fragment {fragment} is not in the lookup table of {rows} fragments: was the table made from these "
+        "fragments?"
+    )
 
 
 @dataclass(frozen=True)
 class RelabelRegion:
-    """Relabels a region with the lookup table in a file.
+    """Relabels a region with the lookup table in a file, of which it reads the row groups that it needs.
 
     Attributes
     ----------
@@ -99,7 +103,7 @@ class RelabelRegion:
         labels = fragments.read(region)
         if not labels.any():
             return labels.astype(np.uint64)
-        table = _table(self.path, files.version(self.path))
+        table = self.rows_for(labels)
         # What was read from storage is nobody else's.
         own = isinstance(fragments, StoredReader) and labels.dtype == np.uint64 and labels.flags.c_contiguous
         try:
@@ -107,11 +111,25 @@ class RelabelRegion:
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
 
+    def rows_for(self, labels: np.ndarray) -> LookupTable:
+        """The part of the table that has the fragments of a region, and more.
 
-@lru_cache(maxsize=1)
-def _table(path: str, version: str) -> LookupTable:
-    # A worker outlives runs, and the next one may write another table to the same path: hence the version.
-    return LookupTable.from_parquet(path)
+        Ids are addresses and the table is sorted by them, so these rows lie close together.
+        """
+        flat = labels.ravel()
+        # Rows of voxels are much alike: a few of them name all fragments.
+        found = np.unique(np.append(flat[:1], flat[1:][flat[1:] != flat[:-1]]))
+        wanted = found[found > 0].astype(np.uint64)
+        columns = read_rows(self.path, "fragment", wanted)
+        with naming(self.path):
+            keys = columns.get("fragment", np.empty(0, np.uint64))
+            missing = wanted[~np.isin(wanted, keys)]
+            if len(missing):
+                rows = sum(group.rows for group in row_groups(self.path, "fragment"))
+                raise ValueError(_not_in_table(int(missing[0]), rows))
+            if "segment" not in columns:
+                raise ValueError(f"found the columns {', '.join(columns)}, expected also segment")
+            return LookupTable(keys, columns["segment"])
 
 
 def _relabel_region(region: Region, lut: LookupTable, fragments: Reader) -> np.ndarray:

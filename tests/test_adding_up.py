@@ -124,7 +124,7 @@ def test_a_sum_that_fits_nowhere_is_refused_and_the_blocks_stay(
         with pytest.raises(
             MemoryError, match=r"^region_graph: adding up tables of .* GB needs about"
         ) as caught:
-            workflows.agglomerate(affs_file=cells, fragments_file=out, **size)
+            workflows.agglomerate(affs_file=cells, fragments_file=out, octree=False, **size)
     assert "but a worker may use 3.2 GB (80% of its memory), and this process" in str(caught.value)
     before = records(out)
     result = workflows.agglomerate(affs_file=cells, fragments_file=out, **size)

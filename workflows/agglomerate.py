@@ -1,16 +1,23 @@
 """Step 2: fragments -> region graph -> merge tree."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from distributed import Client
 
 from lsd_dask import files
 from lsd_dask.agglomeration import agglomerate as agglomerate_graph
+from lsd_dask.containers import normalise_path
 from lsd_dask.formats import open_stored
+from lsd_dask.ledgers import Ledger
 from lsd_dask.parquet import write_table
+from lsd_dask.region_graph import RegionGraph
 
+from .cells import Cells, CellsDone
 from .config import workflow
+from .contracting import agglomerate_in_cells, remove_cells
 from .counting import count_graph, rag_directory
 from .inputs import check_affinities, check_offsets, matching_part, open_labels
 from .models import AgglomerateConfig
@@ -22,7 +29,8 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     """Build the region graph of fragments and agglomerate it.
 
     Blocks count the pairs of touching fragments; the tables add up to the exact graph of the whole volume. It
-    is agglomerated as a whole, so no block shows in the result. Writes, as Parquet files into the folder
+    is agglomerated as a whole, or, where no process can hold it, in the cells of an octree with the same
+    result; no block shows in it. Writes, as Parquet files into the folder
     ``rag`` of the container: the graph (``nodes``, ``edges``), the merge tree (``merges_...``) and each
     edge's score (``edges_...``).
     """
@@ -35,42 +43,73 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     offsets = check_offsets(affinities.stored, config.neighborhood)
     fragments_run = run_that_wrote(container, dataset)
     directory = rag_directory(container, dataset)
+    outputs = [
+        files.join(directory, f"{table}_{config.merge_function}.parquet") for table in ("merges", "edges")
+    ]
+    done = None
     with cluster(config) as client:
-        graph, counted = count_graph(
-            client, config, container, dataset, affinities, fragments, offsets, fragments_run
+        counted = count_graph(
+            client, config, container, dataset, affinities, fragments, offsets, fragments_run, config.octree
         )
-    ledger = ledger_for(
-        container,
-        "agglomerate",
-        files.join(dataset, config.merge_function),
-        {
+        identity = {
             "graph": ledger_for(container, "region_graph", dataset, {}).recorded_run(),
             "fragments": fragments_run,
             "merge_function": config.merge_function,
-        },
-    )
-    tree_path, edges_path = (
-        files.join(directory, f"{table}_{config.merge_function}.parquet") for table in ("merges", "edges")
-    )
-    with hold(ledger):
-        if not prepare(ledger, config, what="merge tree", outputs=[tree_path, edges_path]):
-            tree = agglomerate_graph(graph, config.merge_function)
-            scores = tree.merge_scores(graph)
-            edges = {
-                "u": graph.edges.u,
-                "v": graph.edges.v,
-                "merge_score": pa.array(scores, mask=np.isnan(scores)),
-            }
-            write_table(edges_path, edges)
-            tree.to_parquet(tree_path)
-            ledger.begin()
+        }
+        ledger = ledger_for(container, "agglomerate", files.join(dataset, config.merge_function), identity)
+        if counted.cells is not None:
+            done = _agglomerate_in_cells(client, config, ledger, counted.cells, outputs)
+    if counted.cells is None:
+        _agglomerate_whole(config, ledger, counted.whole(), outputs)
     return report(
         StepResult(
             "agglomerate",
-            {"region graph": directory, "merge tree": tree_path},
+            {"region graph": directory, "merge tree": outputs[0]},
             time.perf_counter() - started,
-            counted.blocks,
-            counted.skipped,
-            facts={"fragments": len(graph.nodes), "edges": len(graph.edges)},
+            counted.run.blocks,
+            counted.run.skipped,
+            facts={
+                "fragments": counted.nodes,
+                "edges": counted.edges,
+                **({} if done is None else done.facts),
+            },
         )
     )
+
+
+def _agglomerate_whole(
+    config: AgglomerateConfig, ledger: Ledger, graph: RegionGraph, outputs: Sequence[str]
+) -> None:
+    """Agglomerate a graph that this process holds."""
+    tree_path, edges_path = outputs
+    with hold(ledger):
+        if prepare(ledger, config, what="merge tree", outputs=outputs):
+            return
+        tree = agglomerate_graph(graph, config.merge_function)
+        scores = tree.merge_scores(graph)
+        edges = {
+            "u": graph.edges.u,
+            "v": graph.edges.v,
+            "merge_score": pa.array(scores, mask=np.isnan(scores)),
+        }
+        write_table(edges_path, edges)
+        tree.to_parquet(tree_path)
+        ledger.begin()
+
+
+def _agglomerate_in_cells(
+    client: Client | None, config: AgglomerateConfig, ledger: Ledger, graph: Cells, outputs: Sequence[str]
+) -> CellsDone | None:
+    """Agglomerate a graph that lies in the cells of an octree; None where an earlier run did."""
+    container = normalise_path(config.fragments_file)
+    runs = files.join(container, "runs", "agglomerate_cells")
+    with hold(ledger):
+        cells = Ledger(files.join(runs, config.fragments_dataset, config.merge_function), ledger.identity)
+        done = None
+        if not prepare(ledger, config, what="merge tree", outputs=outputs):
+            done = agglomerate_in_cells(client, config, cells, graph, config.merge_function, *outputs)
+            ledger.begin()
+            ledger.finish({"peak_memory": done.peak_memory})
+        # Also what is left of an earlier run that was killed while it removed them.
+        remove_cells(cells)
+        return done

@@ -1,10 +1,11 @@
-"""Counting a region graph block by block: tables on disk, added up as a tree."""
+"""Counting a region graph block by block: tables on disk, added up as a tree or in the cells of an octree."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import psutil
 from distributed import Client
 
 from lsd_dask import files
@@ -12,16 +13,20 @@ from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.containers import normalise_path
 from lsd_dask.grids import Region
 from lsd_dask.ledgers import Ledger
+from lsd_dask.octree import Octree
 from lsd_dask.overlap import StoredReader
+from lsd_dask.quantisation import quantisation_of
 from lsd_dask.region_graph import CountRegion, RegionGraph, finish_graph
 from lsd_dask.runs import RunSummary
 from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 
+from .adding import AddCell, add_up_in_cells, divide
+from .cells import Cells
 from .inputs import Offsets, block_shape_for, identity_of, naming
-from .memory import check_memory, counting, worker_limit
+from .memory import check_memory, counting, sum_fits, worker_limit
 from .options import RunOptions
 from .running import hold, ledger_for, prepare, run, run_that_predicted
-from .tasks import add_up, remove_tables, write_table
+from .tasks import add_up, remove_tables, tables_of, write_table
 
 #: Dataset of fragments whose region graph lies in the folder ``rag`` itself.
 USUAL_FRAGMENTS = "volumes/fragments"
@@ -35,6 +40,36 @@ def rag_directory(container: str, dataset: str) -> str:
     return files.join(normalise_path(container), "rag", "" if name == USUAL_FRAGMENTS else name)
 
 
+@dataclass(frozen=True)
+class CountedGraph:
+    """A region graph that was counted.
+
+    Attributes
+    ----------
+    directory
+        Folder of its tables.
+    graph
+        The graph, where this process holds it.
+    cells
+        Its tables by the cells of an octree, where they were made.
+    nodes, edges
+        Numbers of these.
+    run
+        What counting the blocks took.
+    """
+
+    directory: str
+    graph: RegionGraph | None
+    cells: Cells | None
+    nodes: int
+    edges: int
+    run: RunSummary
+
+    def whole(self) -> RegionGraph:
+        """The graph, read where this process does not hold it yet."""
+        return RegionGraph.from_parquet(self.directory) if self.graph is None else self.graph
+
+
 def count_graph(
     client: Client | None,
     options: RunOptions,
@@ -44,7 +79,8 @@ def count_graph(
     fragments: StoredReader,
     offsets: Offsets,
     fragments_run: str | None,
-) -> tuple[RegionGraph, RunSummary]:
+    octree: bool | None = False,
+) -> CountedGraph:
     """The region graph of stored fragments; counted once, then read.
 
     Parameters
@@ -63,6 +99,9 @@ def count_graph(
         What the channels of the affinities join; channels beyond these do not count.
     fragments_run
         Name of the run that wrote the fragments.
+    octree
+        Whether to add up in the cells of an octree: no process holds the graph then. None: where neither a
+        worker nor this process could.
     """
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, getattr(options, "block_size", None), fragments.stored.path)
@@ -78,21 +117,59 @@ def count_graph(
     written = [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
     needs = counting(affinities, fragments, offsets)
     check_memory(_STEP, needs, block_shape, grid, worker_limit(client))
+    cells = Cells(files.join(directory, "octree"), Octree(grid.shape, block_shape))
     with hold(ledger):
         outputs = written if ledger.finished() is not None else ()
         if not prepare(ledger, options, what="region graph", outputs=outputs):
+            files.remove(cells.directory)
             ledger.begin(blocks)
-        if ledger.finished() is not None:
-            return RegionGraph.from_parquet(directory), RunSummary(_STEP, len(blocks), skipped=len(blocks))
-        task = _CountBlock(affinities, fragments, CountRegion(offsets), ledger)
+        if (found := ledger.finished()) is not None:
+            summary = RunSummary(_STEP, len(blocks), skipped=len(blocks))
+            return _counted_before(directory, cells, found, octree, summary)
+        count = CountRegion(offsets)
+        task = _CountBlock(affinities, fragments, count, ledger)
         summary = run(_STEP, task, blocks, ledger, client)
         assert client is not None
-        tables = add_up(client, ledger, blocks, _tables, GraphTables.joined)
-        graph = finish_graph(tables, grid, affinities.stored.dtype)
-        graph.to_parquet(directory)
-        ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
+        graph = None
+        if octree or (octree is None and not _fits(ledger, client)):
+            scale = quantisation_of(affinities.stored.dtype).scale
+            reach = tuple(max(1, n) for n in count.depth[3 - grid.ndim :])
+            adding = AddCell(cells, 0, ledger, grid, scale, reach, _tables, _arrays, None)
+            runs = files.join(normalise_path(container), "runs", "region_graph_cells", dataset)
+            levels = Ledger(runs, {**ledger.identity, "counted": ledger.recorded_run()})
+            done, rows = add_up_in_cells(client, options, levels, cells, adding, directory)
+            ledger.finish({**rows, "cells": done.cells, "peak_memory": done.peak_memory})
+        else:
+            tables = add_up(client, ledger, blocks, _tables, GraphTables.joined)
+            graph = finish_graph(tables, grid, affinities.stored.dtype)
+            graph.to_parquet(directory)
+            rows = {"nodes": len(graph.nodes), "edges": len(graph.edges)}
+            ledger.finish(rows)
         remove_tables(ledger)
-    return graph, summary
+    made = cells if graph is None else None
+    return CountedGraph(directory, graph, made, rows["nodes"], rows["edges"], summary)
+
+
+def _fits(ledger: Ledger, client: Client) -> bool:
+    """Whether a worker, or this process, can add up the tables of all blocks."""
+    size = files.size_of(tables_of(ledger))
+    limits = worker_limit(client), psutil.virtual_memory().available
+    return any(sum_fits(size, limit) for limit in limits)
+
+
+def _counted_before(
+    directory: str, cells: Cells, rows: Mapping[str, Any], octree: bool | None, summary: RunSummary
+) -> CountedGraph:
+    """A graph that is there, with the tables of cells if these are asked for."""
+    graph = None
+    (root,) = cells.octree.cells(cells.octree.depth)
+    # The root's are written last.
+    there = files.exists(cells.path(cells.octree.depth, root, "edges.parquet"))
+    if octree and not there:
+        graph = RegionGraph.from_parquet(directory)
+        divide(graph, cells)
+    wanted = there if octree is None else octree
+    return CountedGraph(directory, graph, cells if wanted else None, rows["nodes"], rows["edges"], summary)
 
 
 @dataclass(frozen=True)

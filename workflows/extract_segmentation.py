@@ -6,11 +6,12 @@ import numpy as np
 
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
+from lsd_dask.row_groups import KEPT, ROWS
 from lsd_dask.segmentation import RelabelRegion
 
 from .config import workflow
 from .extract_fragments import RelabelBlock
-from .find_segments import open_merge_tree
+from .find_segments import edits_fact, open_edits, open_merge_tree
 from .inputs import block_shape_for, identity_of, open_labels
 from .memory import check_memory, relabelling, worker_limit
 from .models import ExtractSegmentationConfig
@@ -40,7 +41,8 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     tree = open_merge_tree(config, config)
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, config.block_size, config.fragments_path)
-    lut = tree.cut(config.threshold)
+    edits = open_edits(config, config, tree)
+    lut = tree.cut(config.threshold, edits=edits)
     identity = {
         "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
         "lookup table": lut.digest,
@@ -49,7 +51,8 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     ledger = ledger_for(config.out_file, "extract_segmentation", config.out_dataset, identity)
     check_output(ledger, config.out_path, fragments.stored.path)
     with hold(ledger), cluster(config) as client:
-        needs = relabelling(fragments, len(lut))
+        # Of larger tables, workers read what they need.
+        needs = relabelling(fragments, min(len(lut), KEPT * ROWS))
         check_memory("extract segmentation", needs, block_shape, grid, worker_limit(client))
         out = prepare_volume(ledger, config, config.out_path, grid, "uint64", block_shape, "segmentation")
         table = files.join(ledger.directory, "lookup.parquet")
@@ -63,6 +66,6 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
             time.perf_counter() - started,
             summary.blocks,
             summary.skipped,
-            facts={"segments": len(np.unique(lut.values))},
+            facts={"segments": len(np.unique(lut.values)), **edits_fact(edits)},
         )
     )

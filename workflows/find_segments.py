@@ -6,13 +6,15 @@ import numpy as np
 
 from lsd_dask import files
 from lsd_dask.agglomeration import LookupTable, MergeTree
+from lsd_dask.checks import naming
+from lsd_dask.edits import FILE_NAME, Edits, rows_of
 from lsd_dask.region_graph import RegionGraph
 
 from .config import workflow
 from .counting import rag_directory
 from .inputs import region_of
 from .models import FindSegmentsConfig
-from .options import EdgesInput, Fragments
+from .options import EdgesInput, EditsInput, Fragments
 from .running import StepResult, ledger_for, report, run_that_wrote
 
 
@@ -25,10 +27,11 @@ def find_segments(config: FindSegmentsConfig) -> StepResult:
     """
     started = time.perf_counter()
     tree = open_merge_tree(config, config)
+    edits = open_edits(config, config, tree)
     selected = _fragments_in_region(config)
     paths = {}
     for threshold in config.thresholds:
-        lut = tree.cut(threshold)
+        lut = tree.cut(threshold, edits=edits)
         if selected is not None:
             rows = np.isin(lut.keys, selected)
             lut = LookupTable(lut.keys[rows], lut.values[rows])
@@ -41,7 +44,7 @@ def find_segments(config: FindSegmentsConfig) -> StepResult:
             "find_segments",
             {"lookup tables": folder},
             time.perf_counter() - started,
-            facts={"thresholds": len(paths), "fragments": len(tree)},
+            facts={"thresholds": len(paths), "fragments": len(tree), **edits_fact(edits)},
         )
     )
 
@@ -76,6 +79,35 @@ def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
             f"Run agglomerate with merge_function {edges.merge_function} again."
         )
     return MergeTree.from_parquet(path)
+
+
+def open_edits(fragments: Fragments, options: EditsInput, tree: MergeTree) -> Edits:
+    """The edits that are named, or else those beside the region graph; none where there are none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If those that are named are not there.
+    ValueError
+        If the table cannot be read, contradicts itself, or names fragments that are not in the tree.
+    """
+    beside = files.join(rag_directory_of(fragments), FILE_NAME)
+    path = options.edits or beside
+    if path == "none" or (options.edits is None and not files.is_file(path)):
+        return Edits()
+    if not files.is_file(path):
+        raise FileNotFoundError(
+            f"{path}: there is no such table of edits; those beside the region graph would be {beside}"
+        )
+    edits = Edits.read(path)
+    with naming(path):
+        rows_of(edits, tree.ids)
+    return edits
+
+
+def edits_fact(edits: Edits) -> dict[str, int]:
+    """What a step says of the edits that it honoured."""
+    return {"edits": len(edits)} if len(edits) else {}
 
 
 def rag_directory_of(fragments: Fragments) -> str:

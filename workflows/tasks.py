@@ -44,7 +44,7 @@ class VolumeTask:
 
 def write_table(ledger: Ledger, block: Block, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the table of a block beside the ledger, so that an interrupted run goes on."""
-    files.write_arrays(_table_path(ledger, block), arrays)
+    files.write_arrays(table_path(ledger, block), arrays)
 
 
 def add_up[T](
@@ -81,10 +81,10 @@ def add_up[T](
     -----
     The tree has at most a few thousand tasks, however many blocks there are.
     """
-    size, limit = files.size_of(_tables_of(ledger)), worker_limit(client)
+    size, limit = files.size_of(tables_of(ledger)), worker_limit(client)
     if not sum_fits(size, limit):
         check_sum(str(ledger.identity["step"]), size, limit)
-        return join([read(files.read_arrays(_table_path(ledger, block))) for block in blocks])
+        return join([read(files.read_arrays(table_path(ledger, block))) for block in blocks])
     each = max(FAN_IN, -(-len(blocks) // READERS))
     starts = db.from_sequence(range(0, len(blocks), each), partition_size=1)
     adding = _AddingFiles(join, read, ledger, blocks, each, uuid.uuid4().hex)
@@ -95,7 +95,7 @@ def add_up[T](
 
 def remove_tables(ledger: Ledger) -> None:
     """Remove the tables of all blocks, once their sum is kept."""
-    files.remove(_tables_of(ledger))
+    files.remove(tables_of(ledger))
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,16 @@ class _AddingFiles[T]:
         total: list[T] = []
         stop = min(start + self.each, len(self.blocks))
         for some in itertools.batched(self.blocks.between(start, stop), FAN_IN):
-            tables = (self.read(files.read_arrays(_table_path(self.ledger, block))) for block in some)
+            tables = (self.read(files.read_arrays(table_path(self.ledger, block))) for block in some)
             total = [self.join([*total, *tables])]
         return total[0]
 
 
-def _tables_of(ledger: Ledger) -> str:
+def tables_of(ledger: Ledger) -> str:
+    """Folder of the tables of a step's blocks."""
     return files.join(ledger.directory, "tables")
 
 
-def _table_path(ledger: Ledger, block: Block) -> str:
-    return files.join(_tables_of(ledger), f"{block.name}.npz")
+def table_path(ledger: Ledger, block: Block) -> str:
+    """Path of the table of a block."""
+    return files.join(tables_of(ledger), f"{block.name}.npz")

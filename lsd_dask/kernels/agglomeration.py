@@ -27,10 +27,14 @@ def contract(
     bins: np.ndarray,
     bin_counts: np.ndarray,
     ranks: np.ndarray,
+    frozen: np.ndarray,
     quantile: int,
     scale: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The merge forest of a region graph: again and again, contract the edge that is first by level and rank.
+
+    An edge to a frozen node is not contracted, and freezes the node at its other end: that one's best edge
+    stays its best, whatever is merged elsewhere, so it can join nobody before what is frozen does.
 
     Parameters
     ----------
@@ -45,6 +49,8 @@ def contract(
     ranks
         ``(e,)`` int64, different for all edges: who goes first of those on a level. An edge that absorbs a
         parallel one takes the later of their ranks.
+    frozen
+        ``(node_count,)`` bool, nodes that have edges which are not among these.
     quantile
         Percentage, or `MEAN`.
     scale
@@ -55,11 +61,15 @@ def contract(
     parents, levels
         ``(node_count,)`` int64: at level ``levels[i]`` the component whose smallest node is i joined the one
         whose smallest node is ``parents[i]``; levels are `LEVELS` (and parents are i) for what stayed a root.
+    left_ends, left_ranks, left_columns, left_starts, left_bins, left_bin_counts
+        The edges that are left, between components by their smallest nodes: as the arguments of these names,
+        columns ``(m, 2)`` being counts and sums, and counts of bins int64.
 
     Examples
     --------
     A path 0 - 1 - 2 with affinity bins 200 and 100: 1 joins 0 at level 55, then 2 joins them at level 155, so
-    parents are [0, 0, 0] and levels [256, 55, 155].
+    parents are [0, 0, 0] and levels [256, 55, 155]. With node 2 frozen, levels are [256, 55, 256], and the
+    edge between 0 and 2 is left. With node 0 frozen, both edges are.
     """
     edge_count = len(ends)
     u = ends[:, 0].copy()
@@ -85,6 +95,7 @@ def contract(
     for e in range(edge_count):
         levels[e] = _level(counts[e], sums[e], bins, bin_counts, hist_begin[e], hist_end[e], quantile, scale)
     ranks = ranks.copy()
+    frozen = frozen.copy()
     keys = np.empty(edge_count, np.int64)
     heap = np.empty(max(16, edge_count), np.int64)
     heap_edges = np.empty(heap.size, np.int64)
@@ -149,6 +160,10 @@ def contract(
             if keys[e] != key:
                 waiting = _push(heap, heap_edges, waiting, keys[e], e)
                 continue
+        if frozen[u[e]] or frozen[v[e]]:
+            frozen[u[e]] = True
+            frozen[v[e]] = True
+            continue
         if levels[e] // FINE > level:
             _name_parents(retired, retirements, parents, smallest, root)
             retirements = 0
@@ -204,7 +219,32 @@ def contract(
             half = upcoming
         head[small] = -1
     _name_parents(retired, retirements, parents, smallest, root)
-    return parents, retired_at
+
+    left = np.flatnonzero(alive)
+    left_ends = np.empty((left.size, 2), np.int64)
+    left_columns = np.empty((left.size, 2), np.int64)
+    left_starts = np.zeros(left.size + 1, np.int64)
+    for i in range(left.size):
+        e = left[i]
+        a = smallest[u[e]]
+        b = smallest[v[e]]
+        left_ends[i, 0] = min(a, b)
+        left_ends[i, 1] = max(a, b)
+        left_columns[i, 0] = counts[e]
+        left_columns[i, 1] = sums[e]
+        left_starts[i + 1] = left_starts[i] + hist_end[e] - hist_begin[e]
+    left_bins = np.empty(left_starts[-1], bins.dtype)
+    left_bin_counts = np.empty(left_starts[-1], np.int64)
+    for i in range(left.size):
+        e = left[i]
+        for k in range(hist_end[e] - hist_begin[e]):
+            if summed[e]:
+                left_bins[left_starts[i] + k] = pool_bins[hist_begin[e] + k]
+                left_bin_counts[left_starts[i] + k] = pool_counts[hist_begin[e] + k]
+            else:
+                left_bins[left_starts[i] + k] = bins[hist_begin[e] + k]
+                left_bin_counts[left_starts[i] + k] = bin_counts[hist_begin[e] + k]
+    return parents, retired_at, left_ends, ranks[left], left_columns, left_starts, left_bins, left_bin_counts
 
 
 @device
