@@ -7,39 +7,20 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
+import yaml
 from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, SpecCluster, Status, Worker, WorkerPlugin
 
 from . import files
+from .batch import BATCH_SYSTEMS, Workers, bytes_of, job_settings
 from .checks import described
-from .upkeep import Upkeep
-
-#: The batch systems by name: dask-jobqueue's class, and a command that only this batch system has. The order
-#: is that of detection: Slurm is often installed with wrappers that carry the commands of LSF and PBS.
-BATCH_SYSTEMS = {
-    "slurm": ("SLURMCluster", "sbatch"),
-    "lsf": ("LSFCluster", "bsub"),
-    "moab": ("MoabCluster", "msub"),
-    "pbs": ("PBSCluster", "pbsnodes"),
-    "sge": ("SGECluster", "qconf"),
-    "oar": ("OARCluster", "oarsub"),
-    "htcondor": ("HTCondorCluster", "condor_submit"),
-}
-
-#: What a job asks for where neither the caller nor dask's configuration says it.
-DEFAULT_MEMORY = "8 GB"
-DEFAULT_WALLTIME = "24:00:00"
-
-# What dask-jobqueue ships: half an hour, which would end most runs halfway.
-_SHIPPED_WALLTIMES = ("00:30:00", "00:30")
+from .upkeep import Upkeep, kept_up
 
 
 def connect(
@@ -50,6 +31,7 @@ def connect(
     cores: int | None = None,
     walltime: str | None = None,
     resources: Mapping[str, float] | None = None,
+    job_extra_directives: Sequence[str] | None = None,
     **options: Any,
 ) -> Client:
     """Start workers, or find running ones, and connect to them.
@@ -68,6 +50,8 @@ def connect(
           ``gpu``;
         - ``"tcp://10.0.0.1:8786"``, ``"host:8786"`` or the path of a scheduler file ``*.json``: the workers
           of a dask scheduler that already runs;
+        - the path of a dask configuration ``*.yaml``, which names one of these in the key
+          ``lsd-dask.cluster``; it joins dask's configuration for as long as the program runs;
         - any other name: a queue of this site's batch system, which is the one named by the environment
           variable ``LSD_DASK_CLUSTER``, by the key ``lsd-dask.cluster`` of dask's configuration, or else the
           one whose commands are installed.
@@ -82,15 +66,17 @@ def connect(
         memory of all of them. Default: 1.
     walltime : str, optional
         Time limit of a job (batch systems only): ``"[days-]hours:minutes[:seconds]"``.
-        Default: 24 hours.
+        Default: 24 hours. Workers leave a little earlier, at most 15 minutes.
     resources : mapping, optional
-        What each worker that is started offers to tasks, such as ``{"GPU": 1}``; dask only counts it. That a
-        job gets a GPU is said with the batch system's own words, in `job_extra_directives` or dask's
-        configuration.
+        What each worker that is started offers to tasks, such as ``{"GPU": 1}``; dask only counts it. Jobs of
+        Slurm and LSF ask for so many GPUs, unless a directive speaks of them; for other batch systems, say it
+        in `job_extra_directives`.
+    job_extra_directives : sequence of str, optional
+        More that jobs ask for (batch systems only), in the batch system's own words, such as
+        ``["--constraint=a100"]``. They are added to those of dask's configuration.
     **options
         For the class that makes the connection: `distributed.LocalCluster`; `dask_jobqueue.SLURMCluster` and
-        its like (``account``, ``job_extra_directives``, ``interface``, ``log_directory``, ...);
-        `distributed.Client`.
+        its like (``account``, ``interface``, ``log_directory``, ...); `distributed.Client`.
 
     Returns
     -------
@@ -100,11 +86,13 @@ def connect(
     Raises
     ------
     ValueError
-        If `num_workers`, `cores`, `memory` or `walltime` makes no sense, or `cluster` is none of the above.
+        If `num_workers`, `cores`, `memory`, `walltime` or `job_extra_directives` makes no sense, or `cluster`
+        is none of the above.
     ImportError
         If a batch system is asked for and dask-jobqueue is not installed.
     FileNotFoundError
-        If the scheduler file, or the batch system's command for submitting jobs, does not exist.
+        If the scheduler file, the configuration, or the batch system's command for submitting jobs, does not
+        exist.
     RuntimeError
         If the batch system refuses the jobs.
     OSError
@@ -120,6 +108,10 @@ def connect(
     configuration [1]_, where a site describes itself, and only then from the defaults above. Jobs write their
     logs to the folder ``dask-logs`` unless that section or `log_directory` names another.
 
+    A job that ends is submitted again, as long as the client is open: at its time limit, when it is cancelled
+    or its node fails. Slurm and LSF are also asked, at most once a minute, for jobs that ended before a
+    worker began.
+
     References
     ----------
     .. [1] https://jobqueue.dask.org/en/latest/configurations-setup.html
@@ -130,10 +122,12 @@ def connect(
     ...     client.submit(sum, [1, 2, 3]).result()
     6
     """
-    workers = _Workers(num_workers, memory, cores, walltime, resources)
+    workers = Workers(num_workers, memory, cores, walltime, resources, job_extra_directives)
     if not isinstance(cluster, str | os.PathLike):
         raise TypeError(f"cluster: found {described(cluster)}, expected a name, an address or a path")
     name = os.fspath(cluster)
+    if name.endswith((".yaml", ".yml")):
+        name = _configured_cluster(name)
     if name.lower() == "local":
         return _connect_local(workers, options)
     if name.endswith(".json"):
@@ -155,20 +149,22 @@ def session(
     cores: int | None = None,
     walltime: str | None = None,
     resources: Mapping[str, float] | None = None,
+    job_extra_directives: Sequence[str] | None = None,
     **options: Any,
 ) -> Iterator[Client]:
     """Work with the active client, or where there is none with one that is connected for the occasion.
 
     Parameters
     ----------
-    cluster, num_workers, memory, cores, walltime, resources, **options
+    cluster, num_workers, memory, cores, walltime, resources, job_extra_directives, **options
         As for `connect`. They are not looked at where a client is active.
 
     Yields
     ------
     distributed.Client
         The active client, which stays open: the one made last, or the one chosen with `Client.as_current`.
-        Else a new one.
+        Else a new one. If the active client has a cluster of jobs or processes that this program started,
+        those that end are replaced as long as the session lasts.
 
     Examples
     --------
@@ -178,7 +174,8 @@ def session(
     """
     active = _active_client()
     if active is not None:
-        yield active
+        with kept_up(active.cluster):
+            yield active
         return
     with connect(
         cluster,
@@ -187,6 +184,7 @@ def session(
         cores=cores,
         walltime=walltime,
         resources=resources,
+        job_extra_directives=job_extra_directives,
         **options,
     ) as client:
         yield client
@@ -227,26 +225,6 @@ def _leave() -> None:
     os._exit(0)
 
 
-@dataclass(frozen=True)
-class _Workers:
-    """What the caller said of the workers, checked; None where nothing was said."""
-
-    number: int | None
-    memory: str | int | None
-    cores: int | None
-    walltime: str | None
-    resources: Mapping[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("num_workers", self.number), ("cores", self.cores)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} should be a whole number of at least 1, not {value!r}")
-        if self.memory is not None:
-            _bytes(self.memory)
-        if self.walltime is not None:
-            _seconds(self.walltime)
-
-
 def _active_client() -> Client | None:
     try:
         return Client.current()
@@ -254,12 +232,12 @@ def _active_client() -> Client | None:
         return None
 
 
-def _connect_local(workers: _Workers, options: dict[str, Any]) -> Client:
+def _connect_local(workers: Workers, options: dict[str, Any]) -> Client:
     settings = {
         "n_workers": workers.number or CPU_COUNT,
         "threads_per_worker": 1,
         "processes": True,
-        "memory_limit": "auto" if workers.memory is None else _bytes(workers.memory),
+        "memory_limit": "auto" if workers.memory is None else bytes_of(workers.memory),
         "dashboard_address": _dashboard_address(),
         "resources": workers.resources,
     }
@@ -284,7 +262,7 @@ def _connect_scheduler_file(path: str, options: dict[str, Any]) -> Client:
     return Client(scheduler_file=path, **options)
 
 
-def _connect_batch_system(kind: str, queue: str, workers: _Workers, options: dict[str, Any]) -> Client:
+def _connect_batch_system(kind: str, queue: str, workers: Workers, options: dict[str, Any]) -> Client:
     cluster_class = getattr(_import_jobqueue(), BATCH_SYSTEMS[kind][0])
     command = cluster_class.job_cls.submit_command
     if shutil.which(command) is None:
@@ -292,7 +270,12 @@ def _connect_batch_system(kind: str, queue: str, workers: _Workers, options: dic
             f"{kind}: its command {command!r} is not installed on this machine. Run where jobs can be "
             "submitted, or on this machine alone with 'local'."
         )
-    settings = _job_settings(kind, queue, workers, options)
+    settings = job_settings(kind, queue, workers, options)
+    settings["scheduler_options"] = {
+        "dashboard_address": _dashboard_address(),
+        **dask.config.get(f"jobqueue.{options.get('config_name', kind)}.scheduler-options", {}),
+        **options.get("scheduler_options", {}),
+    }
     cluster = cluster_class(**settings)
     try:
         # Not with `cluster.scale`: it submits in the background, and only logs it where a job is refused.
@@ -308,38 +291,27 @@ def _connect_batch_system(kind: str, queue: str, workers: _Workers, options: dic
         raise
 
 
-def _job_settings(kind: str, queue: str, workers: _Workers, options: dict[str, Any]) -> dict[str, Any]:
-    """Merge what the caller says, dask's configuration and our defaults into keywords for dask-jobqueue."""
-    configured = dask.config.get(f"jobqueue.{options.get('config_name', kind)}", {})
-    cores = workers.cores or configured.get("cores") or 1
-    processes = (not workers.cores and configured.get("processes")) or cores
-    settings: dict[str, Any] = {
-        "cores": cores,
-        "processes": processes,
-        "log_directory": configured.get("log-directory") or "dask-logs",
-    }
-    if queue:
-        settings["queue"] = queue
-    if workers.memory is not None or configured.get("memory") is None:
-        settings["memory"] = processes * _bytes(workers.memory or DEFAULT_MEMORY)
-    if workers.walltime is not None:
-        settings["walltime"] = _format_walltime(workers.walltime, kind)
-    elif configured.get("walltime") in _SHIPPED_WALLTIMES:
-        settings["walltime"] = _format_walltime(DEFAULT_WALLTIME, kind)
-    if workers.resources:
-        offered = ",".join(f"{name}={n:g}" for name, n in workers.resources.items())
-        settings["worker_extra_args"] = [
-            *(configured.get("worker-extra-args") or []),
-            "--resources",
-            offered,
-        ]
-    settings |= options
-    settings["scheduler_options"] = {
-        "dashboard_address": _dashboard_address(),
-        **(configured.get("scheduler-options") or {}),
-        **options.get("scheduler_options", {}),
-    }
-    return settings
+def _configured_cluster(path: str) -> str:
+    """Take a file into dask's configuration; the cluster it names.
+
+    It stays there, because dask-jobqueue looks at the configuration whenever it submits a job.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such dask configuration (YAML file)")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {error}") from None
+    ours = content.get("lsd-dask") if isinstance(content, dict) else None
+    name = ours.get("cluster") if isinstance(ours, dict) else None
+    if not isinstance(name, str) or name.endswith((".yaml", ".yml")):
+        raise ValueError(
+            f"{path}: found {described(name)} for the key 'cluster' of the section 'lsd-dask', expected a "
+            "name such as 'slurm'"
+        )
+    del content["lsd-dask"]
+    dask.config.update(dask.config.config, content, priority="new")
+    return name
 
 
 def _site_batch_system(name: str) -> str:
@@ -376,47 +348,3 @@ def _dashboard_address() -> str:
     except OSError:
         return ":0"
     return ":8787"
-
-
-def _bytes(memory: str | int) -> int:
-    """Read a size in memory.
-
-    >>> _bytes("8 GB")
-    8000000000
-    """
-    try:
-        size = parse_bytes(memory)
-    except (ValueError, TypeError, AttributeError):
-        size = 0
-    # Nobody means eight bytes by "8".
-    if size < 2**20:
-        raise ValueError(f"memory should be a size such as '8 GB', not {memory!r}")
-    return size
-
-
-def _seconds(walltime: str) -> int:
-    """Read a time limit.
-
-    >>> _seconds("12:00"), _seconds("1-12:00:00")
-    (43200, 129600)
-    """
-    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?", str(walltime))
-    if clock:
-        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
-        duration = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-        if duration > 0:
-            return duration
-    raise ValueError(
-        f"walltime should be '[days-]hours:minutes[:seconds]', such as '12:00', not {walltime!r}"
-    )
-
-
-def _format_walltime(walltime: str, kind: str) -> str:
-    """Write a time limit as the batch system reads it: "12:00" is 12 hours for LSF and 12 minutes for Slurm.
-
-    >>> _format_walltime("12:00", "lsf"), _format_walltime("12:00", "slurm")
-    ('12:00', '12:00:00')
-    """
-    minutes, seconds = divmod(_seconds(walltime), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}" + ("" if kind == "lsf" else f":{seconds:02d}")

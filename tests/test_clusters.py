@@ -1,4 +1,7 @@
+import asyncio
+import copy
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +15,9 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import clusters
-from lsd_dask.clusters import BATCH_SYSTEMS, connect, session
+from lsd_dask import batch, upkeep
+from lsd_dask.batch import BATCH_SYSTEMS
+from lsd_dask.clusters import connect, session
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +138,28 @@ def test_a_missing_scheduler_file_is_refused_at_once(tmp_path: Path) -> None:
         connect(tmp_path / "scheduler.json")
 
 
+def test_a_dask_configuration_names_the_cluster(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("lsd-dask:\n  cluster: local\ndistributed:\n  scheduler:\n    allowed-failures: 7\n")
+    before = copy.deepcopy(dask.config.config)
+    try:
+        with connect(site, num_workers=1) as client:
+            assert client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures) == 7
+    finally:
+        dask.config.config.clear()
+        dask.config.config.update(before)
+
+
+@pytest.mark.parametrize("content", ["", "lsd-dask: slurm", "lsd-dask: {cluster: 5}", "[", "- slurm"])
+def test_a_dask_configuration_that_names_none_is_refused(content: str, tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(content)
+    with pytest.raises(ValueError, match=r"site\.yaml: "):
+        connect(site)
+    with pytest.raises(FileNotFoundError, match=r"other\.yaml: there is no such dask configuration"):
+        connect(tmp_path / "other.yaml")
+
+
 def test_an_address_where_nobody_answers_is_an_error() -> None:
     with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9"):
         connect("127.0.0.1:9", timeout="0.2s")
@@ -151,9 +177,12 @@ def test_without_dask_jobqueue_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def job_script(kind: str, queue: str = "", **options: object) -> str:
-    wanted = {name: options.pop(name, None) for name in ("memory", "cores", "walltime", "resources")}
-    workers = clusters._Workers(number=None, **wanted)
-    settings = clusters._job_settings(kind, queue, workers, options)
+    wanted = {
+        name: options.pop(name, None)
+        for name in ("memory", "cores", "walltime", "resources", "job_extra_directives")
+    }
+    settings = batch.job_settings(kind, queue, batch.Workers(**wanted), options)
+    settings["scheduler_options"] = {"dashboard_address": ":0"}
     with getattr(dask_jobqueue, BATCH_SYSTEMS[kind][0])(**settings) as cluster:
         return cluster.job_script()
 
@@ -184,17 +213,91 @@ def test_workers_offer_resources() -> None:
         assert [worker["resources"] for worker in workers] == [{"GPU": 1}]
 
 
-def test_an_lsf_job_asks_for_what_its_workers_need() -> None:
-    script = job_script("lsf", "normal", memory="4 GB", cores=2, walltime="12:00:00", lsf_units="mb")
+def test_an_lsf_job_asks_for_what_the_funkelab_scripts_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They call ``bsub -o OUT -e ERR -n CPUS -gpu "num=1:mps=no" -R "rusage[mem=MB]" -q QUEUE``."""
+    monkeypatch.setenv("LSF_ENVDIR", "/nowhere")
+    script = job_script("lsf", "normal", memory="4 GB", cores=2, walltime="12:00:00", resources={"GPU": 0.5})
+    header = [line.removeprefix("#BSUB ") for line in script.splitlines() if line.startswith("#BSUB")]
     for line in (
-        "#BSUB -q normal",
-        "#BSUB -n 2",
-        '#BSUB -R "span[hosts=1]"',
-        "#BSUB -M 8000",
-        "#BSUB -W 12:00",
-        "#BSUB -o dask-logs/dummy-name-%J.out",
+        "-q normal",
+        "-n 2",
+        '-R "span[hosts=1]"',
+        "-M 8000000",
+        '-R "rusage[mem=8000]"',
+        "-W 12:00",
+        "-o dask-logs/dummy-name-%J.out",
+        "-e dask-logs/dummy-name-%J.err",
+        '-gpu "num=1"',
     ):
-        assert line in script.splitlines()
+        assert line in header
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("unit", ["MB", "GB"])
+def test_lsf_reads_memory_in_the_units_of_the_site(
+    unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lsf.conf").write_text(f"LSF_UNIT_FOR_LIMITS={unit}\n")
+    monkeypatch.setenv("LSF_ENVDIR", str(tmp_path))
+    memory = {"MB": 8000, "GB": 8}[unit]
+    for script in (job_script("lsf"), job_script("lsf", lsf_units=unit.lower())):
+        assert f"#BSUB -M {memory}\n" in script
+        assert f'#BSUB -R "rusage[mem={memory}]"' in script
+    script = job_script("lsf", job_extra_directives=['-R "rusage[mem=1] select[ssd]"'])
+    assert re.findall(r"rusage\S+", script) == ["rusage[mem=1]"]
+
+
+def test_what_the_caller_says_is_asked_for_beside_what_the_site_says() -> None:
+    with dask.config.set({"jobqueue.slurm.job-extra-directives": ["--account=lab"]}):
+        script = job_script(
+            "slurm", job_extra_directives=["--constraint=a100"], resources={"GPU": 2}, cores=2
+        )
+        for line in ("--account=lab", "--constraint=a100", "--gres=gpu:4"):
+            assert f"#SBATCH {line}\n" in script
+        assert "gpu" not in job_script("slurm")
+    for gpus in ("--gres=gpu:a100:1", "--gpus=1", "--gpus-per-node=1"):
+        script = job_script("slurm", job_extra_directives=[gpus, "--gres=disk:1"], resources={"GPU": 1})
+        assert re.findall(r"^#SBATCH (.*gpu.*)$", script, re.MULTILINE) == [gpus]
+
+
+@pytest.mark.parametrize("wrong", ["", "#SBATCH -A lab", "-A\nlab", 5])
+def test_directives_are_checked(wrong: object) -> None:
+    with pytest.raises(ValueError, match="job_extra_directives should be single options of the batch system"):
+        connect("slurm", job_extra_directives=[wrong])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="job_extra_directives should be a list of text"):
+        connect("slurm", job_extra_directives="-A lab")
+
+
+def lifetime_of(script: str) -> tuple[int, int]:
+    """Seconds after which a job's workers leave, and by how many that is stirred."""
+    lifetime, stagger = re.search(r"--lifetime (\d+)s --lifetime-stagger (\d+)s", script).groups()
+    return int(lifetime), int(stagger)
+
+
+@given(seconds=st.integers(60, 30 * 24 * 3600), kind=st.sampled_from(["slurm", "lsf", "pbs"]))
+def test_workers_leave_before_their_jobs_end_and_not_much_earlier(seconds: int, kind: str) -> None:
+    seconds -= seconds % 60  # as LSF counts
+    walltime = f"{seconds // 3600}:{seconds // 60 % 60:02d}"
+    workers = batch.Workers(walltime=walltime)
+    for configured in ({}, {"walltime": batch._format_walltime(walltime, kind)}):
+        with dask.config.set({f"jobqueue.{kind}": configured}):
+            settings = batch.job_settings(kind, "", batch.Workers() if configured else workers, {})
+        if configured.get("walltime") in batch._SHIPPED_WALLTIMES:
+            continue
+        lifetime, stagger = lifetime_of(" ".join(settings["worker_extra_args"]))
+        assert lifetime + stagger < seconds
+        assert lifetime - stagger > seconds - max(0.15 * seconds + 2, 0) and stagger <= 300
+
+
+def test_a_site_may_say_when_its_workers_leave() -> None:
+    assert lifetime_of(job_script("slurm")) == (24 * 3600 - 600, 300)
+    with dask.config.set({"jobqueue.slurm.walltime": "90:00"}):
+        assert lifetime_of(job_script("slurm")) == (4860, 270)
+    for unlimited in ("UNLIMITED", "0", "00:00:00"):
+        with dask.config.set({"jobqueue.slurm.walltime": unlimited}):
+            assert "--lifetime" not in job_script("slurm")
+    with dask.config.set({"jobqueue.slurm.worker-extra-args": ["--lifetime", "1h"]}):
+        assert job_script("slurm").count("--lifetime") == 1
 
 
 @pytest.mark.parametrize("kind", BATCH_SYSTEMS)
@@ -222,9 +325,9 @@ def test_a_sites_own_configuration_comes_before_the_defaults() -> None:
 @given(days=st.integers(0, 9), hours=st.integers(0, 99), minutes=st.integers(1, 59))
 def test_every_batch_system_reads_the_same_time(days: int, hours: int, minutes: int) -> None:
     walltime = f"{days}-{hours}:{minutes:02d}"
-    slurm, lsf = (clusters._format_walltime(walltime, kind) for kind in ("slurm", "lsf"))
+    slurm, lsf = (batch._format_walltime(walltime, kind) for kind in ("slurm", "lsf"))
     assert slurm == f"{lsf}:00"
-    assert clusters._seconds(slurm) == ((days * 24 + hours) * 60 + minutes) * 60
+    assert batch._seconds(slurm) == ((days * 24 + hours) * 60 + minutes) * 60
 
 
 @pytest.fixture
@@ -263,3 +366,21 @@ def test_if_a_job_is_refused_it_is_an_error_and_the_others_are_cancelled(slurm: 
     with pytest.raises(RuntimeError, match="too many jobs"):
         connect("slurm:short", num_workers=3, interface="lo")
     assert (slurm / "jobs").read_text() == "#SBATCH -p short\ncancelled\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("echo 17; echo 4", {"17", "4"}),
+        ("echo 'No unfinished job found' >&2; exit 255", set()),
+        ("echo 'LSF is down. Please wait ...' >&2; exit 255", None),
+    ],
+)
+def test_what_lsf_says_of_its_jobs(slurm: Path, answer: str, expected: set[str] | None) -> None:
+    """A job is replaced where LSF does not know it; never because LSF does not answer."""
+    (slurm / "bin" / "bjobs").write_text(f"#!/bin/bash\n{answer}\n")
+    (slurm / "bin" / "bjobs").chmod(0o755)
+    assert asyncio.run(upkeep._listed("bsub")) == expected
+    assert asyncio.run(upkeep._listed("condor_submit")) is None
+    (slurm / "bin" / "bjobs").unlink()
+    assert asyncio.run(upkeep._listed("bsub")) is None

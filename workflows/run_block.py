@@ -10,7 +10,7 @@ from .models import STEPS
 from .running import BlockDone, console, foreground
 
 #: Steps that are not done in blocks of their own.
-_WHOLE = ("segment", "find_segments", "evaluate_annotations", "compare")
+_WHOLE = ("segment", "find_segments", "evaluate_annotations", "compare", "build_pyramid")
 
 
 def run_block(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
-from distributed import Client
+from distributed import Client, performance_report
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -15,7 +15,7 @@ from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
 from lsd_dask.clusters import session
 from lsd_dask.containers import container_of, normalise_path
-from lsd_dask.formats import open_stored
+from lsd_dask.formats import is_zarr, open_stored
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
 from lsd_dask.runs import BlockTask, RecordedTask, RunSummary, run_blocks
@@ -34,6 +34,7 @@ REVISIONS = {
     "evaluate_volumes": 1,
     "lsds": 1,
     "predict": 1,
+    "build_pyramid": 1,
 }
 
 #: Name of the one block that is to be run in this process, without a cluster.
@@ -86,15 +87,21 @@ def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client | None]
         "num_workers": options.num_workers,
         "memory": options.memory,
         "walltime": options.walltime,
+        "job_extra_directives": options.job_extra_directives,
     }
+    _check_report(options.performance_report)
     with session(options.queue, **settings | started_with) as client:
         _show_dashboard(client)
-        with client.as_current():
+        _wait_for_a_worker(client, options.queue)
+        with client.as_current(), _performance_reported(client, options.performance_report):
             yield client
 
 
 #: Steps that share a client say once where its dashboard is.
 _shown: "WeakSet[Client]" = WeakSet()
+
+#: Clients of whose work a report is being made.
+_watched: "WeakSet[Client]" = WeakSet()
 
 
 def _show_dashboard(client: Client) -> None:
@@ -102,6 +109,36 @@ def _show_dashboard(client: Client) -> None:
     if link and client not in _shown:
         _shown.add(client)
         console.print(f"Watch it work: {link}")
+
+
+def _wait_for_a_worker(client: Client, queue: str) -> None:
+    """What blocks may take of a worker's memory is known when there is one."""
+    if not client.nthreads():
+        console.print(f"Waiting for the first worker ({queue})")
+        client.wait_for_workers(1)
+
+
+def _check_report(path: str | None) -> None:
+    if path is None:
+        return
+    if files.exists(path) and not files.is_file(path):
+        raise IsADirectoryError(f"{path}: expected the name of a file for performance_report, found a folder")
+    files.check_writable(path)
+
+
+@contextmanager
+def _performance_reported(client: Client, path: str | None) -> Iterator[None]:
+    """Have dask write a report; one of all steps where they share a client."""
+    if path is None or client in _watched:
+        yield
+        return
+    _watched.add(client)
+    try:
+        with performance_report(path):
+            yield
+    finally:
+        _watched.discard(client)
+    console.print(f"  performance report: {path}")
 
 
 def ledger_for(container: str, step: str, dataset: str, identity: Mapping[str, Any]) -> Ledger:
@@ -130,6 +167,8 @@ def run_that_wrote(container: str, dataset: str) -> str | None:
 
 def run_that_predicted(path: str) -> str | None:
     """Name of the run that predicted an array; None where it comes from elsewhere."""
+    if not is_zarr(normalise_path(path)):
+        return None
     parts = normalise_path(path).split("/")
     # The path does not say where the container ends.
     for end in range(len(parts) - 1, max(0, len(parts) - 6), -1):

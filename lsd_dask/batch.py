@@ -1,0 +1,227 @@
+"""What the jobs of a batch system ask for: what the caller says, the site's configuration, and defaults."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from dask.utils import parse_bytes
+
+#: The batch systems by name: dask-jobqueue's class, and a command that only this batch system has. The order
+#: is that of detection: Slurm is often installed with wrappers that carry the commands of LSF and PBS.
+BATCH_SYSTEMS = {
+    "slurm": ("SLURMCluster", "sbatch"),
+    "lsf": ("LSFCluster", "bsub"),
+    "moab": ("MoabCluster", "msub"),
+    "pbs": ("PBSCluster", "pbsnodes"),
+    "sge": ("SGECluster", "qconf"),
+    "oar": ("OARCluster", "oarsub"),
+    "htcondor": ("HTCondorCluster", "condor_submit"),
+}
+
+#: What a job asks for where neither the caller nor dask's configuration says it.
+DEFAULT_MEMORY = "8 GB"
+DEFAULT_WALLTIME = "24:00:00"
+
+#: How a job asks for GPUs, in the words of the batch systems that have one word for it.
+GPU_DIRECTIVES = {"slurm": "--gres=gpu:{number}", "lsf": '-gpu "num={number}"'}
+
+# Workers leave before their job ends, this share of its time but at most five minutes, and not all at once.
+_MARGIN, _LONGEST_MARGIN = 0.05, 300
+
+# What dask-jobqueue ships: half an hour, which would end most runs halfway.
+_SHIPPED_WALLTIMES = ("00:30:00", "00:30")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What the caller said of the workers, checked; None where nothing was said.
+
+    Attributes
+    ----------
+    number
+        Of workers.
+    memory
+        Of each, as text or in bytes.
+    cores
+        Of each job.
+    walltime
+        Of each job.
+    resources
+        What each worker offers to tasks.
+    job_extra_directives
+        More that jobs ask for, in the batch system's own words.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one of them makes no sense.
+    """
+
+    number: int | None = None
+    memory: str | int | None = None
+    cores: int | None = None
+    walltime: str | None = None
+    resources: Mapping[str, float] | None = None
+    job_extra_directives: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("num_workers", self.number), ("cores", self.cores)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} should be a whole number of at least 1, not {value!r}")
+        if self.memory is not None:
+            bytes_of(self.memory)
+        if self.walltime is not None:
+            _seconds(self.walltime)
+        _check_directives(self.job_extra_directives or ())
+
+
+def job_settings(kind: str, queue: str, workers: Workers, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge what the caller says, dask's configuration and our defaults into keywords for dask-jobqueue.
+
+    Parameters
+    ----------
+    kind
+        Name of the batch system.
+    queue
+        Of the batch system; empty for its default one.
+    workers
+        What the caller said of them.
+    options
+        Keywords for dask-jobqueue's class, which come before all else.
+    """
+    configured = dask.config.get(f"jobqueue.{options.get('config_name', kind)}", {})
+    cores = workers.cores or configured.get("cores") or 1
+    processes = (not workers.cores and configured.get("processes")) or cores
+    settings: dict[str, Any] = {
+        "cores": cores,
+        "processes": processes,
+        "log_directory": configured.get("log-directory") or "dask-logs",
+    }
+    if queue:
+        settings["queue"] = queue
+    if workers.memory is not None or configured.get("memory") is None:
+        settings["memory"] = processes * bytes_of(workers.memory or DEFAULT_MEMORY)
+    if workers.walltime is not None:
+        settings["walltime"] = _format_walltime(workers.walltime, kind)
+    elif configured.get("walltime") in _SHIPPED_WALLTIMES:
+        settings["walltime"] = _format_walltime(DEFAULT_WALLTIME, kind)
+    settings |= {name: value for name, value in options.items() if name != "scheduler_options"}
+    merged = {name.replace("-", "_"): value for name, value in configured.items()} | settings
+    settings["worker_extra_args"] = _worker_arguments(kind, workers, merged)
+    settings["job_extra_directives"] = _directives(kind, workers, merged)
+    return settings
+
+
+def _worker_arguments(kind: str, workers: Workers, merged: Mapping[str, Any]) -> list[str]:
+    """Arguments of the command that starts workers: what they offer, and when they are to leave."""
+    arguments = list(merged.get("worker_extra_args") or [])
+    if workers.resources:
+        offered = ",".join(f"{name}={n:g}" for name, n in workers.resources.items())
+        arguments += ["--resources", offered]
+    limit = _read_walltime(merged.get("walltime"), kind)
+    if limit is not None and "--lifetime" not in arguments:
+        margin = min(_MARGIN * limit, _LONGEST_MARGIN)
+        # The worker hands over what it holds; when the batch system ends the job, that would be lost.
+        arguments += ["--lifetime", f"{limit - 2 * margin:.0f}s", "--lifetime-stagger", f"{margin:.0f}s"]
+    return arguments
+
+
+def _directives(kind: str, workers: Workers, merged: Mapping[str, Any]) -> list[str]:
+    """What jobs ask for beyond what dask-jobqueue writes: the site's, the caller's, memory of LSF, GPUs."""
+    directives = [*(merged.get("job_extra_directives") or []), *(workers.job_extra_directives or [])]
+    if kind == "lsf" and not any("rusage" in each for each in directives):
+        directives.append(_reserved_memory(merged))
+    gpus = (workers.resources or {}).get("GPU", 0) * merged["processes"]
+    asked = any(re.search(r"gres=\S*gpu|-gpus?\b", each) for each in directives)
+    if gpus and kind in GPU_DIRECTIVES and not asked:
+        directives.append(GPU_DIRECTIVES[kind].format(number=math.ceil(gpus)))
+    return directives
+
+
+def _reserved_memory(merged: Mapping[str, Any]) -> str:
+    """What LSF is to keep free for a job: its limit alone, which dask-jobqueue writes, reserves nothing."""
+    from dask_jobqueue.lsf import lsf_detect_units, lsf_format_bytes_ceil
+
+    units = merged.get("lsf_units")
+    if units is None:
+        # Where a site says nothing, LSF reads limits in KB, and what is reserved in MB.
+        units = "mb" if (detected := lsf_detect_units()).startswith("k") else detected
+    memory = merged.get("mem") or bytes_of(merged["memory"])
+    return f'-R "rusage[mem={lsf_format_bytes_ceil(memory, lsf_units=units)}]"'
+
+
+def _check_directives(directives: Sequence[str]) -> None:
+    if isinstance(directives, str):
+        raise TypeError(f"job_extra_directives should be a list of text, not {directives!r}")
+    for each in directives:
+        if not isinstance(each, str) or not each.strip() or "\n" in each or each.startswith("#"):
+            raise ValueError(
+                "job_extra_directives should be single options of the batch system, such as '--gres=gpu:1', "
+                f"not {each!r}"
+            )
+
+
+def bytes_of(memory: str | int) -> int:
+    """Read a size in memory.
+
+    Examples
+    --------
+    >>> bytes_of("8 GB")
+    8000000000
+    """
+    try:
+        size = parse_bytes(memory)
+    except (ValueError, TypeError, AttributeError):
+        size = 0
+    # Nobody means eight bytes by "8".
+    if size < 2**20:
+        raise ValueError(f"memory should be a size such as '8 GB', not {memory!r}")
+    return size
+
+
+def _seconds(walltime: str) -> int:
+    """Read a time limit as a caller writes it.
+
+    >>> _seconds("12:00"), _seconds("1-12:00:00")
+    (43200, 129600)
+    """
+    duration = _read_clock(walltime)
+    if not duration:
+        raise ValueError(
+            f"walltime should be '[days-]hours:minutes[:seconds]', such as '12:00', not {walltime!r}"
+        )
+    return duration
+
+
+def _read_clock(text: str | None) -> int | None:
+    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?", str(text))
+    if clock is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _format_walltime(walltime: str, kind: str) -> str:
+    """Write a time limit as the batch system reads it: "12:00" is 12 hours for LSF and 12 minutes for Slurm.
+
+    >>> _format_walltime("12:00", "lsf"), _format_walltime("12:00", "slurm")
+    ('12:00', '12:00:00')
+    """
+    minutes, seconds = divmod(_seconds(walltime), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}" + ("" if kind == "lsf" else f":{seconds:02d}")
+
+
+def _read_walltime(walltime: str | None, kind: str) -> int | None:
+    """Seconds of a time limit as the batch system reads it; none for what only the batch system can read.
+
+    >>> _read_walltime("12:00", "lsf"), _read_walltime("12:00", "slurm"), _read_walltime("12:00:00", "slurm")
+    (43200, 720, 43200)
+    """
+    seconds = _read_clock(walltime)
+    if seconds and kind != "lsf" and re.fullmatch(r"\d+:\d+", str(walltime)):
+        seconds //= 60
+    return seconds or None
