@@ -1,6 +1,7 @@
 """From a path to a stored volume, whatever the format."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from . import containers, hdf5, metadata, ngff, stacks
+from . import containers, hdf5, metadata, n5, ngff, precomputed, stacks
 from .checks import naming, real_numbers, whole_number
+from .grids import Grid
 from .metadata import Layout
 from .storage import StoredVolume, fingerprint_of
 
@@ -87,19 +89,95 @@ def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolu
     )
 
 
+def is_zarr(path: str) -> bool:
+    """Whether a volume at this path is, or would be, a zarr array.
+
+    Parameters
+    ----------
+    path : str
+        A normalised path.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_zarr("/data/em.zarr/volumes/raw"), is_zarr("/data/em.n5/volumes/raw")
+    (True, False)
+    """
+    others = (n5.is_n5, precomputed.is_precomputed, hdf5.is_hdf5, stacks.is_stack)
+    return not any(is_one(path) for is_one in others)
+
+
+@contextmanager
+def created_elsewhere(
+    path: str,
+    grid: Grid,
+    dtype: np.dtype[Any],
+    channels: int | None,
+    *,
+    block_shape: Sequence[int] | None,
+    chunk_shape: Sequence[int] | None,
+    overwrite: bool,
+) -> Iterator[StoredVolume]:
+    """Create a volume of another format than zarr, to be filled in the body of a with statement.
+
+    Parameters
+    ----------
+    path : str
+        A normalised path.
+    grid : Grid
+    dtype : dtype
+    channels : int or None
+    block_shape, chunk_shape, overwrite
+        As for `lsd_dask.save_volume`. A volume that is there is replaced when the body is done.
+
+    Yields
+    ------
+    StoredVolume
+
+    Raises
+    ------
+    FileExistsError
+        If there is one and `overwrite` is False.
+    ValueError
+        If the format cannot hold such a volume, or is only read.
+    """
+    what = (path, grid, dtype, channels)
+    if n5.is_n5(path):
+        block = chunk_shape if block_shape is None else block_shape
+        creating: Any = n5.created_n5(*what, block_shape=block, overwrite=overwrite)
+    elif precomputed.is_precomputed(path):
+        creating = precomputed.created_precomputed(
+            *what, block_shape=block_shape, chunk_shape=chunk_shape, overwrite=overwrite
+        )
+    elif hdf5.is_hdf5(path):
+        creating = hdf5.created_hdf5(*what, chunk_shape=chunk_shape, overwrite=overwrite)
+    else:
+        raise ValueError(
+            f"{path}: images are only read, expected an array in a container, such as out.zarr/raw"
+        )
+    with creating as stored:
+        yield stored
+
+
 def _open(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume:
-    parts = path.lower().split("/")
-    if any(part.endswith(".n5") for part in parts):
-        raise ValueError(f"{path}: N5 is not read; convert the container to zarr")
+    if precomputed.is_precomputed(path):
+        return precomputed.open_precomputed(path, level, stated)
+    if n5.is_n5(path):
+        return n5.open_n5(path, level, stated)
     opener: Callable[[str, Mapping[str, Any]], StoredVolume]
-    if any(part.endswith(hdf5.SUFFIXES) for part in parts):
+    if hdf5.is_hdf5(path):
         opener = hdf5.open_hdf5
     elif stacks.is_stack(path):
         opener = stacks.open_stack
     else:
         return _open_zarr(path, level, stated)
     if level != 0:
-        raise ValueError(f"{path}: level {level} was asked for, but only OME-NGFF volumes have levels")
+        raise ValueError(
+            f"{path}: level {level} was asked for, but only OME-NGFF, N5 and precomputed volumes have levels"
+        )
     return opener(path, stated)
 
 

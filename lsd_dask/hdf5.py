@@ -1,20 +1,26 @@
-"""HDF5 files as CREMI ships them: datasets with the attributes ``resolution`` and ``offset``, read-only."""
+"""HDF5 files as CREMI ships them: datasets with the attributes ``resolution`` and ``offset``.
 
-import io
-from collections.abc import Iterator, Mapping
+A file is written by one process at a time: HDF5 has no other way.
+
+References
+----------
+.. [1] https://cremi.org/data/
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from .containers import is_remote, missing_array
-from .grids import Region
-from .metadata import layout_from_attributes
-from .storage import StoredVolume
+from .grids import Grid, Region
+from .metadata import layout_from_attributes, volume_attributes
+from .storage import StoredVolume, chunk_shape_for
 
 #: What ends the name of an HDF5 file.
 SUFFIXES = (".h5", ".hdf", ".hdf5")
@@ -35,12 +41,34 @@ class StoredHDF5(StoredVolume):
     file: str
     dataset: str
 
+    one_writer: ClassVar[bool] = True
+
     def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
         with _readable(self.path), h5py.File(self.file, "r") as file:
             return np.asarray(file[self.dataset][(0,) * self.dropped_axes + selection])
 
     def _store(self, region: Region, voxels: NDArray[Any]) -> None:
-        raise io.UnsupportedOperation(f"{self.path}: HDF5 is only read; save_volume writes zarr")
+        with _readable(self.path), h5py.File(self.file, "r+") as file:
+            file[self.dataset][(0,) * self.dropped_axes + (..., *region)] = voxels
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether a path leads into an HDF5 file, by its name.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_hdf5("/data/sample_A.hdf/volumes/raw")
+    True
+    """
+    return any(part.endswith(SUFFIXES) for part in path.lower().split("/"))
 
 
 def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
@@ -87,6 +115,90 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
             dropped_axes=layout.dropped_axes,
             file=file_path,
             dataset=dataset.name,
+        )
+
+
+@contextmanager
+def created_hdf5(
+    path: str,
+    grid: Grid,
+    dtype: np.dtype[Any],
+    channels: int | None,
+    *,
+    chunk_shape: Sequence[int] | None,
+    overwrite: bool,
+) -> Iterator[StoredHDF5]:
+    """Create a dataset that is to be filled, by this process alone, and name it when it is.
+
+    Parameters
+    ----------
+    path : str
+        File and dataset in one; the file is made where there is none.
+    grid : Grid
+    dtype : dtype
+    channels : int or None
+    chunk_shape : sequence of int or None
+        Spatial shape of a chunk; by default about 64 voxels an axis, 512 in 2-D.
+    overwrite : bool
+        Whether a dataset that is there is replaced.
+
+    Yields
+    ------
+    StoredHDF5
+        Under another name, which it loses when the body of the with statement is done.
+
+    Raises
+    ------
+    FileExistsError
+        If there is one and `overwrite` is False, or a group is there.
+    ValueError
+        If the file is remote or damaged, or the path names no dataset.
+    """
+    file_path, name = _split(path)
+    if is_remote(path):
+        raise ValueError(f"{path}: HDF5 is written to local files only")
+    if not name:
+        raise ValueError(f"{path}: expected a file and the name of a dataset, such as {path}/volumes/raw")
+    Path(file_path).parent.mkdir(parents=True, exist_ok=True)
+    lead = () if channels is None else (channels,)
+    chunk = tuple(chunk_shape or chunk_shape_for([max(n, 1) for n in grid.shape]))
+    chunk = tuple(min(c, max(n, 1)) for c, n in zip(chunk, grid.shape, strict=True))
+    partial = f"{name}.partial"
+    with _readable(path), h5py.File(file_path, "a") as file:
+        _check_free(file, name, path, overwrite)
+        if partial in file:
+            del file[partial]
+        dataset = file.create_dataset(
+            partial, lead + grid.shape, dtype, chunks=lead + chunk, compression="gzip", compression_opts=4
+        )
+        dataset.attrs.update(volume_attributes(grid, channels))
+        # What CREMI's own reader asks for.
+        file.attrs.setdefault("file_format", "0.2")
+    dims = ("channel",) * len(lead) + grid.dims
+    yield StoredHDF5(
+        path=path,
+        grid=grid,
+        dims=dims,
+        shape=lead + grid.shape,
+        dtype=dtype,
+        write_shape=chunk,
+        file=file_path,
+        dataset=partial,
+    )
+    with _readable(path), h5py.File(file_path, "r+") as file:
+        if name in file:
+            del file[name]
+        file.move(partial, name)
+
+
+def _check_free(file: h5py.File, name: str, path: str, overwrite: bool) -> None:
+    there = file.get(name)
+    if isinstance(there, h5py.Group):
+        raise FileExistsError(f"{path}: a group is already there, expected the name of a dataset")
+    if there is not None and not overwrite:
+        raise FileExistsError(
+            f"{path}: a dataset of shape {there.shape} and dtype {there.dtype} is already there; "
+            "pass overwrite=True to replace it"
         )
 
 

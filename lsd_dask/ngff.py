@@ -115,9 +115,15 @@ def layout_from_multiscale(shape: Sequence[int], multiscale: Multiscale, level: 
 
 
 def add_multiscale(
-    attributes: Mapping[str, Any], name: str, zarr_format: int, *, grid: Grid, channels: int | None
+    attributes: Mapping[str, Any],
+    name: str,
+    zarr_format: int,
+    *,
+    grid: Grid,
+    channels: int | None,
+    coarser: Mapping[str, Grid] | None = None,
 ) -> dict[str, Any]:
-    """Describe an array in the metadata of its parent group.
+    """Describe an array, and its coarser levels, in the metadata of its parent group.
 
     Parameters
     ----------
@@ -130,28 +136,94 @@ def add_multiscale(
     grid : Grid
     channels : int or None
         Number of channels; None for a volume without a channel axis.
+    coarser : mapping of str to Grid, optional
+        Path in the group and grid of each coarser level, finest first.
 
     Returns
     -------
     dict
         The attributes to change: ``"ome"`` or ``"multiscales"``.
     """
-    axes = axes_of(grid, channels)
-    unit = {} if grid.units == "voxel" else {"unit": grid.units}
-    lead = len(axes) - grid.ndim
-    transformations = [
-        {"type": "scale", "scale": [1.0] * lead + list(grid.voxel_size)},
-        {"type": "translation", "translation": [0.0] * lead + list(grid.offset)},
-    ]
-    entry = {
+    entry = multiscale_of(name, {name: grid, **(coarser or {})}, channels=channels)
+    there = multiscales_of(attributes, where=name)
+    others = [other for other in there if paths_of(other)[0] != name]
+    # In its old place: many readers look at the first entry alone.
+    place = next((n for n, other in enumerate(there) if paths_of(other)[0] == name), len(others))
+    return group_attributes(attributes, [*others[:place], entry, *others[place:]], zarr_format)
+
+
+def multiscale_of(name: str, levels: Mapping[str, Grid], *, channels: int | None) -> dict[str, Any]:
+    """The entry of a volume in the list of multiscales of a group.
+
+    Parameters
+    ----------
+    name : str
+        Of the volume.
+    levels : mapping of str to Grid
+        Path in the group and grid of each level, finest first.
+    channels : int or None
+        Number of channels; None for a volume without a channel axis.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> fine = Grid(("y", "x"), (8, 8), (4, 4), (80, 0))
+    >>> coarse = Grid(("y", "x"), (4, 4), (8, 8), (80, 0))
+    >>> for dataset in multiscale_of("raw", {"s0": fine, "s1": coarse}, channels=None)["datasets"]:
+    ...     print(dataset["path"], dataset["coordinateTransformations"][1]["translation"])
+    s0 [80.0, 0.0]
+    s1 [82.0, 2.0]
+    """
+    finest = next(iter(levels.values()))
+    axes = axes_of(finest, channels)
+    unit = {} if finest.units == "voxel" else {"unit": finest.units}
+    return {
         "name": name,
         "axes": [{"name": n, "type": kind, **(unit if kind == "space" else {})} for n, kind in axes],
-        "datasets": [{"path": name, "coordinateTransformations": transformations}],
+        "datasets": [
+            {"path": path, "coordinateTransformations": _transformations(grid, finest, len(axes))}
+            for path, grid in levels.items()
+        ],
     }
-    others = [other for other in multiscales_of(attributes, where=name) if paths_of(other)[0] != name]
+
+
+def group_attributes(
+    attributes: Mapping[str, Any], multiscales: Sequence[Multiscale], zarr_format: int, **more: Any
+) -> dict[str, Any]:
+    """What to change in the attributes of a group so that it has these multiscales.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Attributes of the group so far.
+    multiscales : sequence of mapping
+        As `multiscale_of` gives them.
+    zarr_format : int
+        3 gives NGFF 0.5, 2 gives NGFF 0.4.
+    **more
+        Other keys of the metadata, such as ``image-label``.
+
+    Returns
+    -------
+    dict
+    """
     if zarr_format == 2:
-        return {"multiscales": [*others, {"version": "0.4", **entry}]}
-    return {"ome": {"version": "0.5", **attributes.get("ome", {}), "multiscales": [*others, entry]}}
+        return {"multiscales": [{"version": "0.4", **entry} for entry in multiscales], **more}
+    ome = {"version": "0.5", **attributes.get("ome", {}), "multiscales": list(multiscales), **more}
+    return {"ome": ome}
+
+
+def _transformations(grid: Grid, finest: Grid, n_axes: int) -> list[dict[str, Any]]:
+    lead = n_axes - grid.ndim
+    shifts = zip(grid.offset, grid.voxel_size, finest.voxel_size, strict=True)
+    translation = [offset + (size - size_0) / 2 for offset, size, size_0 in shifts]
+    return [
+        {"type": "scale", "scale": [1.0] * lead + list(grid.voxel_size)},
+        {"type": "translation", "translation": [0.0] * lead + translation},
+    ]
 
 
 def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:

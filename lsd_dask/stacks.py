@@ -12,9 +12,7 @@ from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
-from dask_image.imread import imread
 from numpy.typing import NDArray
-from pims.api import UnknownFormatError  # type: ignore[import-untyped]
 
 from .grids import Grid, Region, spatial_dims
 from .storage import StoredVolume
@@ -215,6 +213,10 @@ def _check_pages(file: str) -> None:
 # dask-image is given one file at a time, never the pattern: for several files it opens the first through a
 # plugin interface that scikit-image is about to remove.
 def _open(file: str) -> da.Array:
+    # Late: they import matplotlib.pyplot, for which no worker should wait that has no images to read.
+    from dask_image.imread import imread
+    from pims.api import UnknownFormatError  # type: ignore[import-untyped]
+
     reason = "this is no image that can be read, or one that was cut short"
     # The readers would try one after the other, each leaving the file open.
     with Path(file).open("rb") as stream:

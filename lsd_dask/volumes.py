@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from . import containers, metadata, ngff
 from .checks import check_array, described, naming, real_numbers, shown, whole_numbers
-from .formats import check_dtype, open_stored, stored_zarr
+from .formats import check_dtype, created_elsewhere, is_zarr, open_stored, stored_zarr
 from .grids import Grid, Region, spatial_dims
 from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of
 from .storage import StoredVolume, chunk_shape_for
@@ -51,6 +51,8 @@ def open_volume(
           or ``voxel_size``, ``units``, ``axis_names``), OME-NGFF 0.4 or 0.5 metadata, or none. A multiscale
           group stands for its level 0.
         - ``sample_A.hdf/volumes/raw``: HDF5, as CREMI ships it.
+        - ``em.n5/volumes/raw``: N5; ``precomputed://segmentation``, ``precomputed://gs://bucket/raw``:
+          Neuroglancer precomputed. Both need the extra ``formats``.
         - ``sections/`` or ``sections/*.png``: a stack of TIFF or PNG sections; or one TIFF of several pages.
           A section is read whole, however little of it is asked for: save a stack to zarr before working in
           blocks.
@@ -58,7 +60,7 @@ def open_volume(
         Spatial chunk shape of the dask array, one task each. By default whole shards of the stored array,
         grouped to about 128 voxels an axis (1024 in 2-D). A chunk always holds all channels.
     level : int, optional
-        Resolution level of an OME-NGFF multiscale.
+        Resolution level of an OME-NGFF multiscale, of an N5 group, or of a precomputed volume.
     voxel_size, offset : sequence of float, optional
         World units, one number per spatial axis. They override what is stored, and default to 1 and 0 where
         nothing is.
@@ -165,6 +167,8 @@ def create_volume(
     ((256, 256, 256), (12000.0, 1200.0, 1200.0))
     """
     path = containers.normalise_path(path)
+    if not is_zarr(path):
+        raise ValueError(f"{path}: create_volume makes zarr arrays; save_volume writes other formats")
     plan = _plan(
         path,
         shape,
@@ -268,14 +272,17 @@ def save_volume(
     offset: Sequence[float] | None = None,
     units: str | None = None,
 ) -> None:
-    """Compute a volume and write it to a zarr container, whole shards at a time.
+    """Compute a volume and write it to a container, whole shards at a time.
 
     Parameters
     ----------
     volume : ([C, ]z, y, x) or ([C, ]y, x) ndarray, dask array or DataArray
         A lazy volume is rechunked to the shards and computed by the active dask client, one task per shard.
     path, block_shape, chunk_shape, zarr_format
-        As for `create_volume`. By default, the blocks of a regularly chunked dask array are its chunks.
+        As for `create_volume`; `path` may also be one of HDF5, N5 or precomputed, as for `open_volume`. By
+        default, the blocks of a regularly chunked dask array are its chunks. N5 has no shards, its blocks are
+        its chunks; shards of a precomputed volume are 1, 2, 4, ... times as long as its chunks; HDF5 is
+        written by one process. A precomputed volume gets another scale, where it is of other voxels.
     overwrite : bool, optional
         Whether an array that is already there is replaced, when the new one is complete: if computing or
         writing fails, the old one stays.
@@ -305,6 +312,23 @@ def save_volume(
     data = volume.data
     if overwrite:
         _refuse_own_source(data, path)
+    if not is_zarr(path):
+        if zarr_format is not None:
+            raise ValueError(
+                f"{path}: zarr_format: found {zarr_format}, expected none for what is no zarr array"
+            )
+        n_leading = volume.ndim - grid.ndim
+        with created_elsewhere(
+            path,
+            grid,
+            np.dtype(volume.dtype),
+            volume.shape[0] if n_leading else None,
+            block_shape=_given(path, "block_shape", block_shape, grid),
+            chunk_shape=_given(path, "chunk_shape", chunk_shape, grid),
+            overwrite=overwrite,
+        ) as stored:
+            _write(volume, stored)
+        return
     plan = _plan(
         path,
         volume.shape,
@@ -326,11 +350,11 @@ def save_volume(
 
 
 def _write(volume: xr.DataArray, stored: StoredVolume) -> None:
-    if isinstance(volume.data, da.Array):
+    if isinstance(volume.data, da.Array) and not stored.one_writer:
         compute(_writing(volume, stored))
         return
     for region in _blocks(stored):
-        stored.write(region, volume.data[(..., *region)])
+        stored.write(region, np.asarray(volume.data[(..., *region)]))
 
 
 def _placed(
@@ -389,6 +413,11 @@ def _check_attributes(attributes: Mapping[str, Any] | None) -> None:
         json.dumps(dict(attributes or {}))
     except TypeError as error:
         raise TypeError(f"attributes: found {shown(attributes)}, expected plain data ({error})") from None
+
+
+def _given(path: str, name: str, shape: Sequence[int] | None, grid: Grid) -> tuple[int, ...] | None:
+    with naming(path):
+        return None if shape is None else _checked_shape(name, shape, grid.ndim)
 
 
 def _default_block(spatial: Sequence[int]) -> tuple[int, ...]:

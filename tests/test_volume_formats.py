@@ -1,13 +1,11 @@
-"""Volumes as others write them, with plain zarr, h5py and imageio calls, independent of this package."""
+"""Volumes as others write them, with plain zarr calls, independent of this package."""
 
 import importlib
 import json
 
-import h5py
 import imageio.v3 as iio
 import numpy as np
 import pytest
-import tifffile
 import zarr
 
 from lsd_dask.formats import open_stored
@@ -308,146 +306,6 @@ def test_funlib_persistence_reads_written_volumes(tmp_path, zarr_format):
     np.testing.assert_array_equal(array[:], VOXELS)
 
 
-# HDF5
-
-
-@pytest.fixture
-def cremi(tmp_path) -> str:
-    path = tmp_path / "sample_A.hdf"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("volumes/raw", data=VOXELS[0], chunks=(2, 8, 8)).attrs["resolution"] = (
-            40.0,
-            4.0,
-            4.0,
-        )
-        labels = file.create_dataset("volumes/labels/neuron_ids", data=VOXELS[0].astype("uint64"))
-        labels.attrs["resolution"] = (40.0, 4.0, 4.0)
-        labels.attrs["offset"] = (400.0, 40.0, 8.0)
-        labels.attrs["units"] = np.array([b"nm", b"nm", b"nm"])
-        file["plain"] = VOXELS
-    return str(path)
-
-
-def test_hdf5_as_cremi_ships_it(cremi):
-    labels = open_volume(f"{cremi}/volumes/labels/neuron_ids")
-    assert labels.name == "neuron_ids"
-    assert grid_of(labels) == GRID
-    np.testing.assert_array_equal(labels.sel(z=slice(440, 480)), VOXELS[0, 1:2])
-    assert grid_of(open_volume(f"{cremi}/volumes/raw")).offset == (0, 0, 0)
-    plain = open_volume(f"{cremi}/plain")
-    assert plain.dims == ("channel", *ZYX)
-    assert grid_of(plain).voxel_size == (1, 1, 1)
-    stored, region = find_stored(plain[:, 1:4])
-    np.testing.assert_array_equal(stored.read(region), VOXELS[:, 1:4])
-
-
-def test_hdf5_datasets_that_are_not_there(cremi, tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"no array 'volumes/rav'; did you mean 'volumes/raw'\? Its arrays: plain"
-    ):
-        open_volume(f"{cremi}/volumes/rav")
-    with pytest.raises(
-        ValueError, match=r"a group, not an array; name one of its arrays: volumes/labels.*, volumes/raw"
-    ):
-        open_volume(f"{cremi}/volumes")
-    with pytest.raises(FileNotFoundError, match="there is no such HDF5 file"):
-        open_volume(tmp_path / "sample_B.hdf" / "volumes" / "raw")
-    (tmp_path / "cut.h5").write_bytes(b"123")
-    with pytest.raises(ValueError, match="not an HDF5 file, or one that was cut short"):
-        open_volume(tmp_path / "cut.h5" / "raw")
-    with pytest.raises(ValueError, match="local files only"):
-        open_volume("s3://bucket/sample_A.hdf/volumes/raw")
-
-
-def test_hdf5_and_stacks_are_not_written(cremi, tmp_path):
-    iio.imwrite(tmp_path / "s0.png", VOXELS[0, 0])
-    for path in (f"{cremi}/plain", tmp_path / "s0.png"):
-        stored = open_stored(path)
-        region = tuple(slice(0, n) for n in stored.grid.shape)
-        with pytest.raises(OSError, match="only read; save_volume writes zarr"):
-            stored.write(region, stored.read(region))
-
-
-# Stacks of images
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@pytest.mark.parametrize("pattern", ["", "section*"])
-def test_folders_of_sections(tmp_path, suffix, dtype, pattern):
-    voxels = np.random.default_rng(0).integers(0, 2000, (12, 20, 30)).astype(dtype)
-    for z, section in enumerate(voxels):
-        iio.imwrite(tmp_path / f"section{z}.{suffix}", section)
-    volume = open_volume(tmp_path / pattern, voxel_size=(50, 4, 4), offset=(100, 0, 0))
-    assert volume.dims == ZYX
-    assert volume.dtype == dtype
-    assert grid_of(volume) == Grid(ZYX, (12, 20, 30), (50, 4, 4), (100, 0, 0), "nanometer")
-    np.testing.assert_array_equal(volume, voxels)
-    np.testing.assert_array_equal(volume.sel(z=slice(550, 650), y=slice(8, 40)), voxels[9:11, 2:10])
-    stored, region = find_stored(volume[9:11, 2:10])
-    np.testing.assert_array_equal(stored.read(region), voxels[9:11, 2:10])
-    assert volume.data.npartitions == 1
-
-
-def test_stacks_are_saved_to_zarr(tmp_path):
-    for z, section in enumerate(VOXELS[0]):
-        iio.imwrite(tmp_path / f"s{z}.png", section)
-    save_volume(
-        open_volume(tmp_path, voxel_size=(40, 4, 4)), tmp_path / "em.zarr" / "raw", block_shape=(4, 8, 8)
-    )
-    np.testing.assert_array_equal(open_volume(tmp_path / "em.zarr" / "raw"), VOXELS[0])
-    assert grid_of(open_volume(tmp_path / "em.zarr" / "raw")).voxel_size == (40, 4, 4)
-
-
-def test_tiff_files_of_several_pages(tmp_path):
-    tifffile.imwrite(tmp_path / "stack.tif", VOXELS[0])
-    volume = open_volume(tmp_path / "stack.tif", voxel_size=(40, 4, 4))
-    assert grid_of(volume).voxel_size == (40, 4, 4)
-    np.testing.assert_array_equal(volume[2:4, :, 5:], VOXELS[0, 2:4, :, 5:])
-
-
-def test_a_single_image_is_two_dimensional_unless_it_has_a_thickness(tmp_path):
-    iio.imwrite(tmp_path / "image.png", VOXELS[0, 0])
-    np.testing.assert_array_equal(open_volume(tmp_path / "image.png"), VOXELS[0, 0])
-    np.testing.assert_array_equal(open_volume(tmp_path / "image.png", voxel_size=(50, 4, 4)), VOXELS[0, :1])
-    with pytest.raises(ValueError, match=r"image.png: offset needs 2 numbers"):
-        open_volume(tmp_path / "image.png", offset=(1, 2, 3))
-
-
-def test_stacks_that_are_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no image files match"):
-        open_volume(tmp_path / "*.png")
-    colour, odd = tmp_path / "colour", tmp_path / "odd"
-    colour.mkdir()
-    odd.mkdir()
-    iio.imwrite(colour / "s0.png", np.zeros((20, 30, 3), dtype="uint8"))
-    with pytest.raises(
-        ValueError, match=r"s0.png: expected grey images, but found one of shape \(20, 30, 3\)"
-    ):
-        open_volume(colour)
-    iio.imwrite(odd / "s0.png", np.zeros((20, 30), dtype="uint8"))
-    iio.imwrite(odd / "s1.png", np.zeros((20, 31), dtype="uint8"))
-    with pytest.raises(
-        ValueError, match=r"s1.png: expected a section of shape \(1, 20, 30\).*but found \(1, 20, 31\)"
-    ):
-        open_volume(odd).compute()
-    iio.imwrite(odd / "s2.tif", np.zeros((20, 30), dtype="uint8"))
-    with pytest.raises(ValueError, match=r"several kinds of images \(2 x .png, 1 x .tif\)"):
-        open_volume(odd)
-    tifffile.imwrite(odd / "s3.tif", VOXELS[0])
-    with pytest.raises(ValueError, match=r"expected a section of shape \(1, 20, 30\)"):
-        open_volume(odd / "*.tif").compute()
-
-
-def test_sections_that_vanish_are_noticed(tmp_path):
-    for z in range(3):
-        iio.imwrite(tmp_path / f"s{z}.png", VOXELS[0, z])
-    volume = open_volume(tmp_path)
-    (tmp_path / "s1.png").unlink()
-    with pytest.raises(FileNotFoundError, match="3 files matched on opening, but now 2 do"):
-        volume.compute()
-
-
 # Mistakes
 
 
@@ -545,9 +403,7 @@ def test_metadata_cut_short_is_named(tmp_path):
         open_volume(path)
 
 
-def test_formats_that_are_not_read(tmp_path):
-    with pytest.raises(ValueError, match=r"em.n5/volumes/raw: N5 is not read; convert the container to zarr"):
-        open_volume(tmp_path / "em.n5" / "volumes" / "raw")
+def test_only_some_formats_have_levels(tmp_path):
     iio.imwrite(tmp_path / "s0.png", VOXELS[0, 0])
-    with pytest.raises(ValueError, match="level 1 was asked for, but only OME-NGFF volumes have levels"):
+    with pytest.raises(ValueError, match="level 1 was asked for, but only OME-NGFF, N5 and precomputed"):
         open_volume(tmp_path, level=1)

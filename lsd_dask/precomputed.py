@@ -1,0 +1,238 @@
+"""Neuroglancer precomputed volumes (extra ``formats``).
+
+Sizes are in nanometers, and the lower corner is a whole number of voxels. Volumes of uint32 or uint64 without
+channels are segmentations, others are images. Saving a volume with larger voxels to a path that holds a
+precomputed volume adds a scale to it: so a pyramid is saved, level by level.
+
+Chunks are collected in shards, so that a large volume is not millions of files. The shards are numbered along
+a Morton curve: with a number of chunks that is a power of 8, they are boxes, which tasks write whole.
+
+References
+----------
+.. [1] https://github.com/google/neuroglancer/tree/master/src/datasource/precomputed
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .containers import PRECOMPUTED
+from .grids import Grid
+from .metadata import Layout, layout_from_attributes
+from .tensorstores import (
+    StoredTensor,
+    check_volume,
+    kvstore_of,
+    naming_errors,
+    open_store,
+    read_json,
+    replaced,
+    stored_tensor,
+)
+
+_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
+_NANOMETERS = {
+    "voxel": 1.0,
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "micrometer": 1e3,
+    "millimeter": 1e6,
+    "meter": 1e9,
+}
+
+#: Voxels of a chunk and of a shard along each axis, where nothing else is said.
+_CHUNK, _SHARD = 64, 256
+
+
+def is_precomputed(path: str) -> bool:
+    """Whether a path names a precomputed volume.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    bool
+    """
+    return path.startswith(PRECOMPUTED)
+
+
+def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> StoredTensor:
+    """Open a precomputed volume.
+
+    Parameters
+    ----------
+    path : str
+        ``precomputed://`` and a path or URL.
+    level : int
+        Scale, 0 for the finest one.
+    stated : mapping
+        ``voxel_size``, ``offset`` and ``units`` that override what is stored.
+
+    Returns
+    -------
+    StoredTensor
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without the extra ``formats``.
+    FileNotFoundError, ValueError
+        If there is no such volume or scale.
+    """
+    where = path.removeprefix(PRECOMPUTED)
+    scales = read_json(where, "info").get("scales")
+    if scales is None:
+        raise FileNotFoundError(f"{path}: there is no precomputed volume: expected a file {where}/info")
+    if not 0 <= level < len(scales):
+        raise ValueError(f"{path}: level {level} was asked for, but the levels are 0 to {len(scales) - 1}")
+    spec = {"driver": "neuroglancer_precomputed", "kvstore": kvstore_of(where), "scale_index": level}
+    scale = scales[level]
+    with naming_errors(path):
+        size = scale["resolution"][::-1]
+        corner = [o * v for o, v in zip(scale.get("voxel_offset", [0, 0, 0])[::-1], size, strict=True)]
+        store = open_store(spec)
+        axes = ("c", "z", "y", "x")
+        attributes = {
+            "voxel_size": size,
+            "offset": corner,
+            "units": "nanometer",
+            "axis_names": axes,
+            **stated,
+        }
+        layout = layout_from_attributes(store.shape, attributes, where=path)
+        if store.shape[0] == 1:
+            layout = Layout(layout.grid, layout.dims[1:], dropped_axes=1)
+        return stored_tensor(path, spec, store, layout)
+
+
+@contextmanager
+def created_precomputed(
+    path: str,
+    grid: Grid,
+    dtype: np.dtype[Any],
+    channels: int | None,
+    *,
+    block_shape: Sequence[int] | None,
+    chunk_shape: Sequence[int] | None,
+    overwrite: bool,
+) -> Iterator[StoredTensor]:
+    """Create a precomputed volume, or a scale of one, that is to be filled.
+
+    Parameters
+    ----------
+    path : str
+        ``precomputed://`` and a path or URL.
+    grid : Grid
+    dtype : dtype
+    channels : int or None
+    block_shape : sequence of int or None
+        Shape of a shard: 1, 2, 4, ... times that of a chunk; 1 for no shards. By default 256 voxels an axis.
+    chunk_shape : sequence of int or None
+        By default 64 voxels an axis.
+    overwrite : bool
+        Whether a volume that is there is replaced, with all its scales, when the new one is complete.
+
+    Yields
+    ------
+    StoredTensor
+
+    Raises
+    ------
+    FileExistsError
+        If there is this scale and `overwrite` is False.
+    ValueError
+        If the format cannot hold such a volume, or it does not go with the scales that are there.
+    """
+    where = path.removeprefix(PRECOMPUTED)
+    check_volume(path, grid, dtype, _TYPES)
+    spec = {
+        **_multiscale(dtype, channels),
+        "scale_metadata": _scale(path, grid, dtype, channels, block_shape, chunk_shape),
+    }
+    if overwrite and read_json(where, "info"):
+        with replaced(path, where) as beside:
+            yield _create(path, beside, spec, grid, channels)
+    else:
+        yield _create(path, where, spec, grid, channels)
+
+
+def _create(path: str, where: str, spec: Mapping[str, Any], grid: Grid, channels: int | None) -> StoredTensor:
+    opened: dict[str, Any] = {"driver": "neuroglancer_precomputed", "kvstore": kvstore_of(where)}
+    with naming_errors(path):
+        open_store({**opened, **spec, "create": True})
+    scales = read_json(where, "info")["scales"]
+    opened["scale_index"] = [s["resolution"] for s in scales].index(spec["scale_metadata"]["resolution"])
+    lead = () if channels is None else ("channel",)
+    layout = Layout(grid, lead + grid.dims, dropped_axes=1 - len(lead))
+    return stored_tensor(path, opened, open_store(opened), layout)
+
+
+def _multiscale(dtype: np.dtype[Any], channels: int | None) -> dict[str, Any]:
+    kind = "segmentation" if _is_segmentation(dtype, channels) else "image"
+    return {"multiscale_metadata": {"type": kind, "data_type": dtype.name, "num_channels": channels or 1}}
+
+
+def _is_segmentation(dtype: np.dtype[Any], channels: int | None) -> bool:
+    return channels is None and dtype.name in ("uint32", "uint64")
+
+
+def _scale(
+    path: str,
+    grid: Grid,
+    dtype: np.dtype[Any],
+    channels: int | None,
+    block_shape: Sequence[int] | None,
+    chunk_shape: Sequence[int] | None,
+) -> dict[str, Any]:
+    if grid.units not in _NANOMETERS:
+        raise ValueError(f"{path}: units: found {grid.units!r}, expected one of {', '.join(_NANOMETERS)}")
+    corner = [o / v for o, v in zip(grid.offset, grid.voxel_size, strict=True)]
+    if any(abs(c - round(c)) > 1e-3 for c in corner):
+        raise ValueError(
+            f"{path}: the offset {grid.offset} is no multiple of the voxel size {grid.voxel_size}, expected "
+            "a whole number of voxels; precomputed volumes hold nothing else"
+        )
+    chunk = list(chunk_shape or [_CHUNK] * 3)
+    bits = _shard_bits(path, chunk, block_shape)
+    segmentation = _is_segmentation(dtype, channels)
+    metadata: dict[str, Any] = {
+        "size": list(grid.shape)[::-1],
+        "resolution": [v * _NANOMETERS[grid.units] for v in grid.voxel_size][::-1],
+        "voxel_offset": [round(c) for c in corner][::-1],
+        "chunk_size": chunk[::-1],
+        "encoding": "compressed_segmentation" if segmentation else "raw",
+    }
+    if segmentation:
+        metadata["compressed_segmentation_block_size"] = [8, 8, 8]
+    if bits:
+        counts = [-(-n // c) for n, c in zip(grid.shape, chunk, strict=True)]
+        total = sum(max(count - 1, 0).bit_length() for count in counts)
+        metadata["sharding"] = {
+            "@type": "neuroglancer_uint64_sharded_v1",
+            "hash": "identity",
+            "preshift_bits": min(bits, 6),
+            "minishard_bits": max(bits - 6, 0),
+            "shard_bits": max(total - bits, 0),
+            "minishard_index_encoding": "gzip",
+            "data_encoding": "gzip",
+        }
+    return metadata
+
+
+def _shard_bits(path: str, chunk: Sequence[int], block_shape: Sequence[int] | None) -> int:
+    """Logarithm of the number of chunks in a shard; 0 for no shards."""
+    if block_shape is None:
+        return 3 * max(0, int(math.log2(_SHARD / max(chunk))))
+    ratios = {block / size for block, size in zip(block_shape, chunk, strict=True)}
+    bits = math.log2(max(ratios))
+    if len(ratios) > 1 or bits != int(bits) or bits < 0:
+        raise ValueError(
+            f"{path}: block_shape: found {tuple(block_shape)}, expected 1, 2, 4, ... times the chunk_shape "
+            f"{tuple(chunk)}, the same along each axis"
+        )
+    return 3 * int(bits)

@@ -1,0 +1,100 @@
+"""Stacks of images, as others write them, with plain imageio and tifffile calls."""
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+
+from lsd_dask.formats import open_stored
+from lsd_dask.grids import Grid
+from lsd_dask.volumes import find_stored, grid_of, open_volume, save_volume
+
+ZYX = ("z", "y", "x")
+VOXELS = np.random.default_rng(0).integers(0, 255, (3, 6, 20, 30)).astype("uint8")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("pattern", ["", "section*"])
+def test_folders_of_sections(tmp_path, suffix, dtype, pattern):
+    voxels = np.random.default_rng(0).integers(0, 2000, (12, 20, 30)).astype(dtype)
+    for z, section in enumerate(voxels):
+        iio.imwrite(tmp_path / f"section{z}.{suffix}", section)
+    volume = open_volume(tmp_path / pattern, voxel_size=(50, 4, 4), offset=(100, 0, 0))
+    assert volume.dims == ZYX
+    assert volume.dtype == dtype
+    assert grid_of(volume) == Grid(ZYX, (12, 20, 30), (50, 4, 4), (100, 0, 0), "nanometer")
+    np.testing.assert_array_equal(volume, voxels)
+    np.testing.assert_array_equal(volume.sel(z=slice(550, 650), y=slice(8, 40)), voxels[9:11, 2:10])
+    stored, region = find_stored(volume[9:11, 2:10])
+    np.testing.assert_array_equal(stored.read(region), voxels[9:11, 2:10])
+    assert volume.data.npartitions == 1
+
+
+def test_stacks_are_saved_to_zarr(tmp_path):
+    for z, section in enumerate(VOXELS[0]):
+        iio.imwrite(tmp_path / f"s{z}.png", section)
+    save_volume(
+        open_volume(tmp_path, voxel_size=(40, 4, 4)), tmp_path / "em.zarr" / "raw", block_shape=(4, 8, 8)
+    )
+    np.testing.assert_array_equal(open_volume(tmp_path / "em.zarr" / "raw"), VOXELS[0])
+    assert grid_of(open_volume(tmp_path / "em.zarr" / "raw")).voxel_size == (40, 4, 4)
+
+
+def test_tiff_files_of_several_pages(tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", VOXELS[0])
+    volume = open_volume(tmp_path / "stack.tif", voxel_size=(40, 4, 4))
+    assert grid_of(volume).voxel_size == (40, 4, 4)
+    np.testing.assert_array_equal(volume[2:4, :, 5:], VOXELS[0, 2:4, :, 5:])
+
+
+def test_a_single_image_is_two_dimensional_unless_it_has_a_thickness(tmp_path):
+    iio.imwrite(tmp_path / "image.png", VOXELS[0, 0])
+    np.testing.assert_array_equal(open_volume(tmp_path / "image.png"), VOXELS[0, 0])
+    np.testing.assert_array_equal(open_volume(tmp_path / "image.png", voxel_size=(50, 4, 4)), VOXELS[0, :1])
+    with pytest.raises(ValueError, match=r"image.png: offset needs 2 numbers"):
+        open_volume(tmp_path / "image.png", offset=(1, 2, 3))
+
+
+def test_stacks_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no image files match"):
+        open_volume(tmp_path / "*.png")
+    colour, odd = tmp_path / "colour", tmp_path / "odd"
+    colour.mkdir()
+    odd.mkdir()
+    iio.imwrite(colour / "s0.png", np.zeros((20, 30, 3), dtype="uint8"))
+    with pytest.raises(
+        ValueError, match=r"s0.png: expected grey images, but found one of shape \(20, 30, 3\)"
+    ):
+        open_volume(colour)
+    iio.imwrite(odd / "s0.png", np.zeros((20, 30), dtype="uint8"))
+    iio.imwrite(odd / "s1.png", np.zeros((20, 31), dtype="uint8"))
+    with pytest.raises(
+        ValueError, match=r"s1.png: expected a section of shape \(1, 20, 30\).*but found \(1, 20, 31\)"
+    ):
+        open_volume(odd).compute()
+    iio.imwrite(odd / "s2.tif", np.zeros((20, 30), dtype="uint8"))
+    with pytest.raises(ValueError, match=r"several kinds of images \(2 x .png, 1 x .tif\)"):
+        open_volume(odd)
+    tifffile.imwrite(odd / "s3.tif", VOXELS[0])
+    with pytest.raises(ValueError, match=r"expected a section of shape \(1, 20, 30\)"):
+        open_volume(odd / "*.tif").compute()
+
+
+def test_sections_that_vanish_are_noticed(tmp_path):
+    for z in range(3):
+        iio.imwrite(tmp_path / f"s{z}.png", VOXELS[0, z])
+    volume = open_volume(tmp_path)
+    (tmp_path / "s1.png").unlink()
+    with pytest.raises(FileNotFoundError, match="3 files matched on opening, but now 2 do"):
+        volume.compute()
+
+
+def test_stacks_are_not_written(tmp_path):
+    iio.imwrite(tmp_path / "s0.png", VOXELS[0, 0])
+    stored = open_stored(tmp_path / "s0.png")
+    region = tuple(slice(0, n) for n in stored.grid.shape)
+    with pytest.raises(OSError, match="only read; save_volume writes zarr"):
+        stored.write(region, stored.read(region))
+    with pytest.raises(ValueError, match=r"s1.png: images are only read, expected an array in a container"):
+        save_volume(VOXELS[0], tmp_path / "s1.png")
