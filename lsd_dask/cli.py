@@ -1,6 +1,6 @@
 """The command line: one sub-command a workflow step, its options those of the step's configuration.
 
-Beside the steps, there is what looks at their runs: `status` and `run-block`.
+Beside the steps, there is what looks at their runs: `run-block`, and the `tools`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from importlib import metadata, resources
 from typing import Any, Literal
 
+from lsd_dask.tools import TOOLS
 from lsd_dask.workflows.config import ConfigError
 from lsd_dask.workflows.describing import option_type
 from lsd_dask.workflows.fields import nearest
@@ -62,28 +63,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _top_parser().parse_args(given[:1] or ["--help"])
     command, *rest = given
     step = command.replace("-", "_")
-    if step == "status":
-        return _status(rest)
+    if step in TOOLS:
+        return _use(step, rest)
     block = None
     if step == "run_block":
         step, block, rest = _block_of(rest, models)
     if step not in models:
-        known = [*models, "run_block", "status"]
+        known = [*models, "run_block", *TOOLS]
         _top_parser().error(f"there is no command {command!r}{_suggestion(step, known, '')}")
     return _run(models[step], rest, block)
 
 
-def _status(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("lsd-dask status", description=_TOOLS["status"])
-    parser.add_argument("container", metavar="CONTAINER", help="what steps write to, such as out.zarr")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(arguments)
+def _use(name: str, arguments: Sequence[str]) -> int:
+    """Run a command that is no step."""
+    options = TOOLS[name].parser(name).parse_args(arguments)
     try:
-        importlib.import_module("lsd_dask.workflows.status").print_status(options.container)
+        TOOLS[name].run(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (*_INPUT_ERRORS, OSError) as error:
         if options.debug:
             raise
-        return _report(error, "status")
+        return _report(error, name)
     return 0
 
 
@@ -92,7 +93,7 @@ def _block_of(arguments: Sequence[str], models: Collection[str]) -> tuple[str, s
     parser = argparse.ArgumentParser(
         "lsd-dask run-block",
         usage="lsd-dask run-block STEP BLOCK [CONFIG] [--KEY VALUE ...]",
-        description=f"{_TOOLS['run_block']} It is computed, written and recorded as in a run of the step.",
+        description=f"{_RUN_BLOCK} It is computed, written and recorded as in a run of the step.",
     )
     parser.add_argument("step", metavar="STEP", help="the command whose block it is, e.g. extract-fragments")
     parser.add_argument("block", metavar="BLOCK", help="its place in the grid of blocks, e.g. 0_12_3")
@@ -138,16 +139,12 @@ def _report(error: BaseException, step: str) -> int:
     return WRONG_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
 
 
-#: Commands that are no steps.
-_TOOLS = {
-    "status": "Show what is done, failed and missing of every step in a container.",
-    "run_block": "Run one block of a step in this process, for debugging.",
-}
+_RUN_BLOCK = "Run one block of a step in this process, for debugging."
 
 
 def _top_parser() -> argparse.ArgumentParser:
     names = {_hyphens(model.step): model.summary for model in STEPS}
-    names |= {_hyphens(name): summary for name, summary in _TOOLS.items()}
+    names |= {"run-block": _RUN_BLOCK, **{name: tool.summary for name, tool in TOOLS.items()}}
     width = max(map(len, names))
     commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in names.items())
     parser = argparse.ArgumentParser(
@@ -229,7 +226,9 @@ def _argument(model: type[Config], key: str) -> dict[str, Any]:
     if _is_list(hint):
         return settings | {"nargs": "+", "metavar": "N"}
     if _is_names(hint):
-        return settings | {"nargs": "+", "metavar": key.rpartition("_")[2].upper().removesuffix("S")}
+        metavar = key.rpartition("_")[2].upper().removesuffix("S")
+        # Given again, values add up: each that begins with a hyphen has to be given as --option=VALUE.
+        return settings | {"nargs": "+", "action": "extend", "metavar": metavar}
     return settings | {"metavar": _metavar(hint, key)}
 
 

@@ -54,6 +54,26 @@ def plot_metrics(rows: Sequence[Row], path: str, *, title: str | None = None) ->
     >>> plot_metrics(rows, "metrics.png")
     'metrics.png'
     """
+    return _save(draw_metrics(rows), path, title)
+
+
+def draw_metrics(rows: Sequence[Row]) -> "Figure":
+    """Draw what `plot_metrics` writes, as a figure of matplotlib.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As for `plot_metrics`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError, ImportError
+        As for `plot_metrics`.
+    """
     ordered = sorted(rows, key=lambda row: row["threshold"])
     if not ordered:
         raise ValueError("there are no scores to draw")
@@ -64,7 +84,7 @@ def plot_metrics(rows: Sequence[Row], path: str, *, title: str | None = None) ->
         _draw_plane(axes, {"": ordered}, plane)
     for axes, metric in zip(panels[len(planes) :], metrics, strict=True):
         _draw_curves(axes, {"": ordered}, metric)
-    return _save(figure, path, title)
+    return figure
 
 
 def plot_comparison(

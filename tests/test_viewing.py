@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from matplotlib.image import imread
 
-from lsd_dask import viewing
-from lsd_dask.viewing import label_colors, plot_scores, section_panel
+from lsd_dask.viewing import (
+    descriptor_images,
+    descriptor_panel,
+    figures,
+    label_colors,
+    outlines,
+    overlay,
+    plot_scores,
+    scores,
+    section_panel,
+)
 
 PANEL_PIXELS = 510
 SCORES = [{"threshold": t, "voi_split": 2 * (1 - t), "voi_merge": 3 * t**2} for t in (0.9, 0.1, 0.3, 0.5)]
@@ -157,7 +166,7 @@ def test_voxels_keep_their_proportions(tmp_path: Path) -> None:
 @example(0.3)
 @given(st.floats(1e-3, 1e9))
 def test_scale_bars_are_round_and_between_an_eighth_and_a_third(width: float) -> None:
-    length, label = viewing._scale_bar(width, "micrometer")
+    length, label = figures._scale_bar(width, "micrometer")
     assert width / 8 < length <= width / 3
     assert f"{length:e}"[0] in "125"
     assert label.endswith(" µm")
@@ -195,7 +204,7 @@ def test_scores_are_drawn_from_rows_or_a_table(tmp_path: Path, scores: object) -
 
 
 def test_scores_are_sorted_by_threshold() -> None:
-    threshold, split, merge = viewing._score_columns(SCORES)
+    threshold, split, merge = scores._score_columns(SCORES)
     assert threshold.tolist() == [0.1, 0.3, 0.5, 0.9]
     assert np.allclose(split, 2 * (1 - threshold))
     assert np.allclose(merge, 3 * threshold**2)
@@ -212,3 +221,80 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "lsd-dask\[view\]"'):
         section_panel({"raw": np.zeros((4, 4))}, tmp_path / "panel.png")
+
+
+@given(npst.arrays(np.uint64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 3)))
+def test_outlines_are_where_the_next_voxel_is_another_label(labels: np.ndarray) -> None:
+    expected = np.zeros(labels.shape, bool)
+    for y, x in np.ndindex(labels.shape):
+        for place in ((y + 1, x), (y, x + 1)):
+            if place[0] < labels.shape[0] and place[1] < labels.shape[1]:
+                expected[y, x] |= labels[place] != labels[y, x]
+    assert np.array_equal(outlines(labels), expected)
+
+
+@given(
+    npst.arrays(np.uint8, (5, 6)),
+    npst.arrays(np.uint64, (5, 6), elements=st.integers(0, 3)),
+    st.floats(0, 1),
+)
+def test_overlays_are_between_image_and_labels(image: np.ndarray, labels: np.ndarray, opacity: float) -> None:
+    mixed = overlay(image, labels, opacity=opacity, lines=False).astype(float)
+    below = np.repeat(image[..., np.newaxis], 3, axis=-1).astype(float)
+    color = label_colors(labels)[..., :3]
+    assert np.array_equal(mixed[labels == 0], below[labels == 0])
+    expected = (1 - opacity) * below + opacity * color
+    assert np.abs(mixed - expected)[labels != 0].max(initial=0) < 0.51
+    lined = overlay(image, labels, opacity=opacity)
+    border = outlines(labels) & (labels != 0)
+    assert np.array_equal(lined[border], color[border])
+    assert np.array_equal(lined[~border], mixed[~border])
+
+
+def test_a_pair_is_drawn_as_an_overlay(tmp_path: Path) -> None:
+    labels = make_labels()
+    raw = xr.DataArray(da.full(labels.shape, 120, dtype=np.uint8), dims=("z", "y", "x"))
+    picture = pixels(section_panel({"both": (raw, labels)}, tmp_path / "both.png"))
+    one = int(labels[3, 3, 3])
+    inside = overlay(np.full((1, 1), 120, np.uint8), np.full((1, 1), one, np.uint64))[0, 0]
+    assert (*inside.tolist(), 255) in colors_in(picture)
+    with pytest.raises(TypeError, match="'both': found float64, expected integer labels"):
+        section_panel({"both": (raw, labels / 2)}, tmp_path / "no.png")
+    with pytest.raises(ValueError, match=r"these differ: .*labels"):
+        section_panel({"both": (raw, labels[1:])}, tmp_path / "no.png")
+
+
+class TestDescriptors:
+    @pytest.mark.parametrize("components", [None, "0129", "9", "345678"])
+    def test_pictures_have_the_channels_of_their_names(self, components: str | None) -> None:
+        digits = components or "0123456789"
+        lsds = np.stack([np.full((2, 4, 4), int(digit)) for digit in digits])
+        found = {
+            name: image.reshape(-1, 32)[:, 0].tolist()
+            for name, image in descriptor_images(lsds, components).items()
+        }
+        expected = {"mean offset": "012", "variance": "345", "Pearson coefficients": "678", "size": "9"}
+        assert found == {n: [int(c) for c in of] for n, of in expected.items() if set(of) <= set(digits)}
+
+    def test_offset_variance_and_coefficients_are_coloured(self, tmp_path: Path) -> None:
+        lsds = np.zeros((10, 2, 8, 8), np.float32)
+        for channel, value in {0: 1, 4: 1, 8: 1}.items():
+            lsds[channel] = value
+        found = colors_in(pixels(descriptor_panel(da.from_array(lsds), tmp_path / "lsds.png")))
+        assert {(255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255)} <= found
+
+    def test_of_two_dimensions_and_beside_other_volumes(self, tmp_path: Path) -> None:
+        lsds = np.zeros((6, 8, 8), np.uint8)
+        lsds[1] = 255
+        labels = np.ones((8, 8), np.uint64)
+        path = descriptor_panel(lsds, tmp_path / "flat.png", volumes={"labels": labels}, title="flat")
+        picture = pixels(path)
+        assert picture.shape[1] == 4 * PANEL_PIXELS
+        assert {(0, 255, 0, 255), tuple(label_colors(1).tolist())} <= colors_in(picture)
+
+    @pytest.mark.parametrize(
+        ("shape", "components"), [((4, 2, 8, 8), None), ((3, 2, 8, 8), "01"), ((10,), None)]
+    )
+    def test_other_channels_are_refused(self, shape: tuple[int, ...], components: str | None) -> None:
+        with pytest.raises(ValueError, match="lsds: found"):
+            descriptor_images(np.zeros(shape), components)

@@ -1,0 +1,133 @@
+"""Commands of the command line that run no step: they look at what steps made."""
+
+import argparse
+import importlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command that runs no step.
+
+    Attributes
+    ----------
+    summary
+        What it does, in a sentence.
+    add_arguments
+        Tells a parser what it takes.
+    run
+        Does it, with what was parsed.
+    """
+
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+    def parser(self, name: str) -> argparse.ArgumentParser:
+        """The parser of its arguments."""
+        parser = argparse.ArgumentParser(f"lsd-dask {name}", description=self.summary)
+        self.add_arguments(parser)
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return parser
+
+
+def _container(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("container", metavar="CONTAINER", help="what steps write to, such as out.zarr")
+
+
+# What a tool needs is imported when it runs: --help does not wait for numba.
+
+
+def _status(options: argparse.Namespace) -> None:
+    importlib.import_module("lsd_dask.workflows.status").print_status(options.container)
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="configuration of segment, a JSON or YAML file")
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        default=(1, 10, 100, 1000),
+        help="numbers of workers to tell it for (default: 1 10 100 1000)",
+    )
+
+
+def _plan(options: argparse.Namespace) -> None:
+    plans = importlib.import_module("lsd_dask.workflows.plan")
+    plans.print_plan(plans.plan(options.config, workers=options.num_workers))
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    _container(parser)
+    parser.add_argument("--out", metavar="FILE", help="file to write (default: report.html in the container)")
+
+
+def _report(options: argparse.Namespace) -> None:
+    path = importlib.import_module("lsd_dask.workflows.report").report(options.container, options.out)
+    print(path)
+
+
+def _view_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="a container, or a volume in any format that is read"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="N",
+        help="where the merge tree is cut first (default: where scores are best)",
+    )
+    parser.add_argument("--merge-function", metavar="NAME", help="of the merge tree (default: hist_quant_75)")
+    parser.add_argument("--fragments", metavar="NAME", help="layer of the fragments that are merged")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="to serve it at (default: any)")
+    parser.add_argument(
+        "--bind", default="127.0.0.1", metavar="ADDRESS", help="to listen at (default: this machine alone)"
+    )
+    parser.add_argument(
+        "--screenshot", metavar="FILE", help="write a picture (PNG) and end; needs Chromium or Chrome"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(1600, 1000),
+        metavar=("WIDTH", "HEIGHT"),
+        help="of the picture, in pixels",
+    )
+
+
+def _view(options: argparse.Namespace) -> None:
+    viewer = importlib.import_module("lsd_dask.viewer").view(
+        *options.paths,
+        threshold=options.threshold,
+        merge_function=options.merge_function,
+        fragments=options.fragments,
+        port=options.port,
+        bind=options.bind,
+    )
+    if options.screenshot is not None:
+        print(viewer.screenshot(options.screenshot, size=tuple(options.size)))
+        return
+    print(f"Open {viewer.url}\nCtrl+C ends it.", flush=True)
+    threading.Event().wait()
+
+
+#: The tools by the name of their command.
+TOOLS: Mapping[str, Tool] = {
+    "status": Tool(
+        "Show what is done, failed and missing of every step in a container.", _container, _status
+    ),
+    "plan": Tool(
+        "Tell what segment will take before it is run: blocks, bytes, memory, core hours.",
+        _plan_arguments,
+        _plan,
+    ),
+    "view": Tool(
+        "Look at volumes, and at segmentations of any threshold, in a browser.", _view_arguments, _view
+    ),
+    "report": Tool("Write a page (HTML) about all that was run on a container.", _report_arguments, _report),
+}

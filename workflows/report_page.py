@@ -1,0 +1,109 @@
+"""A page of HTML that needs no other file: headings, tables, pictures, and data that can be unfolded."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+
+class Page:
+    """A page that is written from top to bottom. All text is escaped.
+
+    Parameters
+    ----------
+    title
+        Of the page.
+    subtitle
+        Below it.
+
+    Examples
+    --------
+    >>> page = Page("cells.zarr", "today")
+    >>> page.text("5 < 6")
+    >>> "5 &lt; 6" in page.html()
+    True
+    """
+
+    def __init__(self, title: str, subtitle: str) -> None:
+        self._title = html.escape(title)
+        self._parts = [f"<h1>{self._title}</h1>", f"<p>{html.escape(subtitle)}</p>"]
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """Add a paragraph."""
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Add a table."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows
+        )
+        self._parts.append(f"<div><table><tr>{head}</tr>\n{body}</table></div>")
+
+    def picture(self, content: bytes | None, caption: str) -> None:
+        """Add a PNG picture; nothing for None."""
+        if content is None:
+            return
+        data = base64.b64encode(content).decode()
+        caption = html.escape(caption)
+        self._parts.append(
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+    def data(self, data: Mapping[str, Any], summary: str | None = None) -> None:
+        """Add plain data as YAML, folded up if it has a summary; nothing where there is none."""
+        if not data:
+            return
+        text = html.escape(yaml.safe_dump(_plain(data), sort_keys=True, allow_unicode=True))
+        block = f"<pre>{text}</pre>"
+        if summary is not None:
+            block = f"<details><summary>{html.escape(summary)}</summary>{block}</details>"
+        self._parts.append(block)
+
+    def html(self) -> str:
+        """The whole page."""
+        return _FRAME.format(title=self._title, body="\n".join(self._parts))
+
+
+_FRAME = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ max-width: 1150px; margin: 2em auto; padding: 0 1em; font: 15px/1.5 system-ui, sans-serif; }}
+h1 {{ font-size: 1.4em; overflow-wrap: anywhere; }}
+h2 {{ margin-top: 2em; font-size: 1.15em; border-bottom: 1px solid #ddd; }}
+div {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 0.9em; }}
+th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.8em 0.25em 0; }}
+td {{ border-bottom: 1px solid #eee; }}
+figure {{ margin: 1em 0; }}
+figcaption {{ color: #777; font-size: 0.85em; }}
+img {{ max-width: 100%; height: auto; }}
+pre {{ background: #f6f6f6; padding: 0.8em; overflow-x: auto; font-size: 0.85em; }}
+summary {{ cursor: pointer; color: #555; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

@@ -1,0 +1,123 @@
+"""One section through the middle of a result, with what it was made of, for a report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import xarray as xr
+
+from lsd_dask import viewing
+from lsd_dask.formats import open_stored
+from lsd_dask.grids import Grid, Region
+from lsd_dask.lazy import label
+from lsd_dask.storage import StoredVolume
+from lsd_dask.viewer.contents import Kind, contents_of, kind_of
+from lsd_dask.viewing.figures import as_png
+
+#: Voxels along each axis of the section that is drawn, at most; and panels.
+_WINDOW, _PANELS = 512, 8
+
+_ORDER = ("image", "affinities", "descriptors", "labels")
+
+
+def draw_result(container: str, identities: Sequence[Mapping[str, Any]]) -> tuple[bytes | None, list[str]]:
+    """Draw a section of everything that a container holds, and of what its steps read elsewhere.
+
+    Parameters
+    ----------
+    container
+        Path or URL.
+    identities
+        What the steps were told; volumes that are named there are drawn, too.
+
+    Returns
+    -------
+    picture : bytes or None
+        PNG; None where there is no volume.
+    problems : list of str
+        What is wrong with the volumes that could not be read.
+    """
+    volumes = _volumes(container, identities)
+    if not volumes:
+        return None, []
+    kinds = {name: kind_of(name, v.dtype, v.channels, v.grid.ndim) for name, v in volumes.items()}
+    ordered = sorted(volumes, key=lambda name: _ORDER.index(kinds[name]))
+    # Of the last one, as a result is smaller than what it was made of, if they differ.
+    place = _middle(volumes[ordered[-1]].grid)
+    drawn: dict[str, Any] = {}
+    problems = []
+    for name in ordered:
+        try:
+            section = _section(volumes[name], place)
+        except ValueError as error:
+            # A page about a run that failed is to be written all the same.
+            problems.append(str(error))
+            continue
+        if section is not None:
+            drawn[name] = _shown(section, kinds[name])
+    images = [name for name in drawn if kinds[name] == "image"]
+    labels = [name for name in drawn if kinds[name] == "labels"]
+    panels = dict(list(drawn.items())[-_PANELS:])
+    if images and labels:
+        panels[f"{labels[-1]} over {images[0]}"] = (drawn[images[0]], drawn[labels[-1]])
+    return as_png(viewing.draw_sections(panels)) if panels else None, problems
+
+
+def _shown(section: xr.DataArray, kind: Kind) -> xr.DataArray:
+    """What is drawn of a section: of descriptors the offsets, where all are there; of images one channel."""
+    if kind == "descriptors" and section.sizes["channel"] in (6, 10):
+        offsets: xr.DataArray = viewing.descriptor_images(section)["mean offset"]
+        return offsets
+    return section.isel(channel=0) if kind == "image" and "channel" in section.dims else section
+
+
+def _volumes(container: str, identities: Sequence[Mapping[str, Any]]) -> dict[str, StoredVolume]:
+    """All volumes by name, those of intermediate results left out."""
+    try:
+        found = dict(contents_of(container).volumes)
+    except ValueError:
+        # A container of tables alone.
+        found = {}
+    known = {stored.path for stored in found.values()}
+    for path in {path for identity in identities for path in _paths_in(identity)} - known:
+        try:
+            stored = open_stored(path)
+        except (FileNotFoundError, ValueError):
+            # What was read then may have been moved or replaced since.
+            continue
+        found.setdefault(stored.name if stored.name not in found else path, stored)
+    return {name: stored for name, stored in found.items() if not name.endswith("_unrefined")}
+
+
+def _paths_in(identity: Any) -> Iterator[str]:
+    """Paths of the volumes that are named somewhere in an identity."""
+    if not isinstance(identity, Mapping):
+        return
+    if "path" in identity and "layout" in identity:
+        yield identity["path"]
+    for value in identity.values():
+        yield from _paths_in(value)
+
+
+def _middle(grid: Grid) -> Grid:
+    """One section, at most so large, in the middle of a volume."""
+    region: list[slice] = []
+    for axis, n in enumerate(grid.shape):
+        size = 1 if grid.ndim == 3 and axis == 0 else min(n, _WINDOW)
+        region.append(slice((n - size) // 2, (n - size) // 2 + size))
+    return grid.crop(tuple(region))
+
+
+def _section(stored: StoredVolume, place: Grid) -> xr.DataArray | None:
+    """The voxels of a volume in some place; None if it has others, or does not cover it."""
+    if stored.grid.dims != place.dims or not stored.grid.same_units(place):
+        return None
+    if any(abs(a / b - 1) > 1e-6 for a, b in zip(stored.grid.voxel_size, place.voxel_size, strict=True)):
+        return None
+    try:
+        region: Region = stored.grid.region(
+            place.offset, [e - o for o, e in zip(place.offset, place.end, strict=True)]
+        )
+    except ValueError:
+        return None
+    section = label(stored.read(region), place, stored.name)
+    return section.isel(z=0) if place.ndim == 3 else section
