@@ -8,6 +8,7 @@ kills its workers does not take others with it. At the end the run raises, namin
 """
 
 import itertools
+import math
 import resource
 import time
 import traceback
@@ -24,6 +25,9 @@ from .ledgers import Ledger
 
 #: Tasks in the scheduler's hands for each thread of the cluster: enough to keep every thread busy.
 TASKS_A_THREAD = 3
+
+#: Seconds after which the scheduler is asked anew how many threads there are.
+ASK_EVERY = 1.0
 
 #: How often a block is tried again after it failed.
 RETRIES = 2
@@ -197,23 +201,25 @@ def _run_some(
     waiting = iter(blocks)
     running: dict[str, Block] = {}
 
+    capacity = _Capacity(client)
+
     def submit(count: int) -> list[Future]:
-        futures = []
-        for block in itertools.islice(waiting, count):
-            # pure=False and a key of its own: a result of an earlier run must never be taken for this one.
-            key = f"{step}-{block.name}-{ledger.fingerprint}-{time.time_ns()}"
-            # Of `dask.annotate`, resources would be lost when the graph is optimised.
-            future = client.submit(task, block, key=key, retries=RETRIES, pure=False, resources=resources)
-            futures.append(future)
-            running[key] = block
+        upcoming = list(itertools.islice(waiting, count))
+        # pure=False and a key of its own: a result of an earlier run must never be taken for this one.
+        keys = [f"{step}-{block.name}-{ledger.fingerprint}-{time.time_ns()}" for block in upcoming]
+        running.update(zip(keys, upcoming, strict=True))
+        # Of `dask.annotate`, resources would be lost when the graph is optimised.
+        futures: list[Future] = client.map(
+            task, upcoming, key=keys, retries=RETRIES, pure=False, resources=dict(resources or {}) or None
+        )
         return futures
 
-    completed = as_completed(submit(_capacity(client)))
-    for future in completed:
-        yield running.pop(future.key), future
-        # Workers may have come since the run began, so ask anew how many tasks they can take.
-        for upcoming in submit(max(0, _capacity(client) - len(running))):
-            completed.add(upcoming)
+    completed = as_completed(submit(capacity()))
+    # Those that ended together are replaced together: one message for all, and none that waits.
+    for batch in completed.batches():
+        for future in batch:
+            yield running.pop(future.key), future
+        completed.update(submit(max(0, capacity() - len(running))))
 
 
 def _offered(resources: Mapping[str, float] | None, client: Client) -> Mapping[str, float] | None:
@@ -225,8 +231,18 @@ def _offered(resources: Mapping[str, float] | None, client: Client) -> Mapping[s
     return None
 
 
-def _capacity(client: Client) -> int:
-    return max(1, sum(client.nthreads().values())) * TASKS_A_THREAD
+class _Capacity:
+    """How many tasks the workers can take. They come and go, so it is asked anew, but not for each block."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.asked, self.tasks = -math.inf, 0
+
+    def __call__(self) -> int:
+        if time.monotonic() - self.asked > ASK_EVERY:
+            self.tasks = max(1, sum(self.client.nthreads().values())) * TASKS_A_THREAD
+            self.asked = time.monotonic()
+        return self.tasks
 
 
 def _peak_memory() -> int:

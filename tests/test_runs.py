@@ -175,7 +175,8 @@ def test_few_tasks_wait_in_the_scheduler(cluster_client: Client, tmp_path: Path)
     grid = BlockGrid((40,), (1,))
     run_blocks("test", Touching(tmp_path / "calls"), grid, begun(tmp_path), cluster_client, progress=watch)
     assert len(calls(tmp_path / "calls")) == 40
-    assert most <= 3 * sum(cluster_client.nthreads().values()) + 1
+    # Those that ended are forgotten by and by.
+    assert most <= 2 * 3 * sum(cluster_client.nthreads().values())
 
 
 def test_a_ledger_knows_its_run(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from .fields import array_path
 from .inputs import block_shape_for, identity_of, naming, open_affinities, open_mask, to_voxels
 from .memory import check_memory, extraction, worker_limit
 from .models import ExtractFragmentsConfig
+from .options import FragmentOptions
 from .running import (
     StepResult,
     check_output,
@@ -126,17 +127,7 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
     grid = stored.grid.crop(affinities.part)
     with naming(config.affs_path):
         ids.check_extent(stored.grid.shape)
-    rules = make_rules(
-        grid.voxel_size,
-        method=config.method,
-        height=config.height,
-        smoothing=config.smoothing,
-        anisotropic=config.anisotropic,
-        fragments_in_xy=config.fragments_in_xy,
-        min_seed_distance=config.min_seed_distance,
-        context=to_voxels("context", config.context, grid),
-        replace_sections=config.replace_sections,
-    )
+    rules = rules_for(config, grid)
     refinement: dict[str, Any] = {
         "filter_fragments": config.filter_fragments,
         "epsilon_agglomerate": config.epsilon_agglomerate,
@@ -175,6 +166,21 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
     )
 
 
+def rules_for(config: FragmentOptions, grid: Grid) -> Rules:
+    """The rules of the watershed that the options name, for the voxels of a grid."""
+    return make_rules(
+        grid.voxel_size,
+        method=config.method,
+        height=config.height,
+        smoothing=config.smoothing,
+        anisotropic=config.anisotropic,
+        fragments_in_xy=config.fragments_in_xy,
+        min_seed_distance=config.min_seed_distance,
+        context=to_voxels("context", config.context, grid),
+        replace_sections=config.replace_sections,
+    )
+
+
 @dataclass(frozen=True)
 class _ExtractBlock(VolumeTask):
     affinities: StoredReader
@@ -196,7 +202,7 @@ def _refine(
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
     base_run = plan.ledger.recorded_run()
     ndim = base.grid.ndim
-    graph, _ = count_graph(
+    counted = count_graph(
         client,
         config,
         config.fragments_file,
@@ -217,7 +223,7 @@ def _refine(
             ledger, config, config.fragments_path, base.grid, "uint64", plan.block_shape, "refined fragments"
         )
         table = files.join(ledger.directory, "refined.parquet")
-        refine(graph, **plan.refinement).to_parquet(table)
+        refine(counted.whole(), **plan.refinement).to_parquet(table)
         task = RelabelBlock(out, fragments, RelabelRegion(table))
         run("refine fragments", task, BlockGrid(base.grid.shape, plan.block_shape), ledger, client)
 

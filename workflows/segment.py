@@ -102,7 +102,7 @@ def segment(config: SegmentConfig) -> Segmentation:
     )
 
 
-def _prediction(config: SegmentConfig) -> PredictConfig:
+def prediction_of(config: SegmentConfig) -> PredictConfig:
     """What the prediction of the affinities is told."""
     return config.part(
         PredictConfig,
@@ -130,7 +130,7 @@ def _workers(config: SegmentConfig) -> dict[str, Any]:
 def _predict(config: SegmentConfig) -> StepResult:
     from .predict import predict
 
-    return predict(_prediction(config))
+    return predict(prediction_of(config))
 
 
 def _with_affinities(config: SegmentConfig) -> SegmentConfig:
@@ -160,7 +160,7 @@ def _check_prediction(config: SegmentConfig) -> None:
     """Find the same before there are affinities."""
     from .predict import plan_prediction
 
-    plan = plan_prediction(_prediction(config))
+    plan = plan_prediction(prediction_of(config))
     _check_truth(config, plan.raw, plan.raw.stored.path)
     _check_segmentation(config, plan.raw.stored.path)
 
