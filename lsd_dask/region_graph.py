@@ -15,11 +15,10 @@ References
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import dask.bag as db
-import networkx as nx
 import numpy as np
 import xarray as xr
 from dask.base import get_scheduler
@@ -29,8 +28,11 @@ from .checks import check_array, check_axes, check_labels, naming, shown
 from .grids import Grid, Region
 from .overlap import Reader, Volume, bag_regions, grow, readers_of, within
 from .quantisation import quantisation_of, quantise
-from .tables import EdgeTable, GraphTables, NodeTable
+from .tables import EdgeTable, FragmentRuns, GraphTables, NodeTable
 from .volumes import grid_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 #: Tables that one task of the reduction adds up.
 FAN_IN = 8
@@ -84,7 +86,7 @@ class RegionGraph:
         edges = np.isin(self.edges.u, kept) & np.isin(self.edges.v, kept)
         return replace(self, nodes=self.nodes.take(inside), edges=self.edges.take(edges))
 
-    def to_networkx(self, merge_scores: np.ndarray | None = None) -> nx.Graph:
+    def to_networkx(self, merge_scores: np.ndarray | None = None) -> "nx.Graph":
         """The graph for networkx.
 
         Parameters
@@ -99,6 +101,9 @@ class RegionGraph:
             edges have ``count``, ``mean_affinity``, ``max_affinity`` and, if given, ``merge_score`` (None
             for NaN).
         """
+        # Late: workers count and never ask for this.
+        import networkx as nx
+
         graph = nx.Graph()
         names = [f"center_{axis}" for axis in self.grid.dims]
         for fragment, size, center in zip(
@@ -191,19 +196,26 @@ class CountRegion:
         place = (slice(0, 1),) * (3 - ndim) + within(region, haloed)
         start, shape = [s.start for s in place], [s.stop - s.start for s in place]
         origin = [0] * (3 - ndim) + [s.start for s in region]
-        if not any(section.any() for section in labels[place]):
-            nothing = np.zeros((0, *shape), quantisation_of(np.uint8).dtype)
-            return GraphTables.of_block(nothing, labels, start, origin, np.zeros((0, 3), np.int64), 0)
+        neighborhood = np.array(self.neighborhood)
+        if any(section.any() for section in labels[place]):
+            values, shift = self._quantised(affinities, region, shape)
+        else:
+            values, shift = np.zeros((0, *shape), quantisation_of(np.uint8).dtype), 0
+            neighborhood = neighborhood[:0]
+        runs = FragmentRuns.of_block(labels, values, start, origin, neighborhood)
+        # Most of what a block holds, and not needed any more.
+        del labels
+        return GraphTables.of_runs(runs, values, neighborhood, shift)
+
+    def _quantised(self, affinities: Reader, region: Region, shape: Sequence[int]) -> tuple[np.ndarray, int]:
+        """Affinities of a region as whole numbers ``(c, z, y, x)``, and how far right a bin is shifted."""
         read = affinities.read(region)
         if len(read) != len(self.neighborhood):
             raise ValueError(
                 f"Affinities with {len(read)} channels were found, expected {len(self.neighborhood)}: one "
                 f"for each offset of the neighborhood {list(self.neighborhood)}."
             )
-        shift = quantisation_of(read.dtype).shift
-        values = quantise(read).reshape((len(read), *shape))
-        del read
-        return GraphTables.of_block(values, labels, start, origin, np.array(self.neighborhood), shift)
+        return quantise(read).reshape((len(read), *shape)), quantisation_of(read.dtype).shift
 
 
 def build_region_graph(

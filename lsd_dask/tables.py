@@ -209,6 +209,54 @@ class EdgeTable:
 
 
 @dataclass(frozen=True)
+class FragmentRuns:
+    """The fragments of a block and its halo as runs along x: a fraction of the memory of their voxels.
+
+    Attributes
+    ----------
+    shape, start
+        Shape of block and halo, and the place of the block's first voxel in it.
+    ids, columns, row_starts, numbers, ends
+        See `lsd_dask.kernels.fragment_runs.list_runs`.
+    """
+
+    shape: tuple[int, ...]
+    start: tuple[int, ...]
+    ids: np.ndarray
+    columns: np.ndarray
+    row_starts: np.ndarray
+    numbers: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of_block(
+        cls,
+        fragments: np.ndarray,
+        affinities: np.ndarray,
+        start: Sequence[int],
+        origin: Sequence[int],
+        neighborhood: np.ndarray,
+    ) -> "FragmentRuns":
+        """List the runs of a block.
+
+        Parameters
+        ----------
+        fragments
+            uint64, ``(z, y, x)``, of the block with a halo.
+        affinities
+            Quantised affinities of the block's own voxels, ``(c, z, y, x)``.
+        start, origin
+            Place of the block's first voxel in `fragments`, and in the volume.
+        neighborhood
+            ``(c, 3)``, what the channels of the affinities join; nodes sum those to direct neighbours.
+        """
+        of_direct = np.abs(neighborhood).sum(axis=1) == 1
+        direct = affinities if of_direct.all() else np.ascontiguousarray(affinities[of_direct])
+        listed = list_runs(fragments, direct, np.asarray(start, np.int64), np.asarray(origin, np.int64))
+        return cls(fragments.shape, tuple(start), *listed)
+
+
+@dataclass(frozen=True)
 class GraphTables:
     """Nodes and edges counted in one part of a volume."""
 
@@ -216,36 +264,28 @@ class GraphTables:
     edges: EdgeTable
 
     @classmethod
-    def of_block(
-        cls,
-        affinities: np.ndarray,
-        fragments: np.ndarray,
-        start: Sequence[int],
-        origin: Sequence[int],
-        neighborhood: np.ndarray,
-        shift: int,
+    def of_runs(
+        cls, runs: "FragmentRuns", affinities: np.ndarray, neighborhood: np.ndarray, shift: int
     ) -> "GraphTables":
         """Count the fragments of a block, and the pairs that touch across the faces that it owns.
 
         Parameters
         ----------
+        runs
+            The fragments of the block with a halo.
         affinities
             Quantised affinities of the block's own voxels, ``(c, z, y, x)``.
-        fragments
-            uint64, ``(z, y, x)``, of the block with a halo.
-        start, origin
-            Place of the block's first voxel in `fragments`, and in the volume.
         neighborhood
             ``(c, 3)``; affinity c at voxel p joins p and p + neighborhood[c], and is owned by the block of p.
         shift
             ``value >> shift`` is the histogram bin.
         """
-        of_direct = np.abs(neighborhood).sum(axis=1) == 1
-        direct = affinities if of_direct.all() else np.ascontiguousarray(affinities[of_direct])
-        place, first = np.asarray(start, np.int64), np.asarray(origin, np.int64)
-        ids, columns, row_starts, numbers, ends = list_runs(fragments, direct, place, first)
-        haloed, offsets = np.array(fragments.shape), np.asarray(neighborhood, np.int64)
-        found = kernels.list_faces(affinities, haloed, row_starts, numbers, ends, place, offsets)
+        offsets = np.asarray(neighborhood, np.int64)
+        shape, start = np.array(runs.shape), np.array(runs.start)
+        found = kernels.list_faces(
+            affinities, shape, runs.row_starts, runs.numbers, runs.ends, start, offsets
+        )
+        ids, columns = runs.ids, runs.columns
         order = np.argsort(ids)
         nodes = NodeTable(
             ids, columns[:, 0], columns[:, 1:4], columns[:, 4:7], columns[:, 7:10], columns[:, 10]

@@ -1,7 +1,8 @@
 """Step 5: segmentations of all thresholds against a ground truth, from one pass over the volumes."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,18 +20,18 @@ from lsd_dask.evaluation import (
 )
 from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
+from lsd_dask.grids import Grid, Region
 from lsd_dask.ids import BITS
 from lsd_dask.ledgers import Ledger
 from lsd_dask.masks import MaskReader
-from lsd_dask.overlap import StoredReader, grow
+from lsd_dask.overlap import StoredReader, grow, within
 
 from .config import workflow
 from .extract_fragments import UNREFINED
 from .fields import array_path
 from .find_segments import open_merge_tree
 from .inputs import block_shape_for, check_labels, identity_of, naming, open_labels, open_mask, shared_part
-from .memory import check_memory, overlaps, worker_limit
+from .memory import LAYER, check_memory, overlaps, worker_limit
 from .models import EvaluateVolumesConfig
 from .running import cluster, console, hold, ledger_for, prepare, report, run, run_that_wrote
 from .scoring import Evaluation, scores_path, write_scores
@@ -38,6 +39,9 @@ from .tasks import add_up, write_table
 
 #: Objects with mistakes that are told, and that are listed in the file.
 TOLD, LISTED = 3, 10
+
+#: How thick chunks usually are.
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -172,25 +176,34 @@ class _OverlapBlock:
 
     def compute(self, block: Block) -> ContingencyTable:
         with naming(self.truth.stored.path, self.fragments.stored.path):
-            # Around a region, the truth beside it is read as well.
-            stored = self.truth.stored
-            whole = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
-            places = zip(block.region, self.truth.origin, strict=True)
-            region = tuple(slice(s.start + o, s.stop + o) for s, o in places)
-            read = grow(region, self.counter.depth, whole.shape)
-            core = tuple(
-                slice(s.start - r.start, s.stop - r.start) for s, r in zip(region, read, strict=True)
-            )
-            return self.counter.count(
-                whole.read(read),
-                self.fragments.read(block.region),
-                self.mask.read(block.region) if self.mask else None,
-                core,
-            )
+            if self.counter.boundary_tolerance:
+                return self._count(block.region)
+            return merge_tables([self._count(layer) for layer in _layers(block.region)])
+
+    def _count(self, part: Region) -> ContingencyTable:
+        # Around a region, the truth beside it is read as well.
+        stored = self.truth.stored
+        whole = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
+        places = zip(part, self.truth.origin, strict=True)
+        region = tuple(slice(s.start + o, s.stop + o) for s, o in places)
+        read = grow(region, self.counter.depth, whole.shape)
+        truth = whole.read(read)
+        core = within(region, read)
+        # Where nothing is true, nothing counts.
+        fragments = self.fragments.read(part) if truth[core].any() else np.zeros_like(truth[core])
+        return self.counter.count(truth, fragments, self.mask.read(part) if self.mask else None, core)
 
     def write(self, block: Block, result: ContingencyTable) -> Mapping[str, Any]:
         write_table(self.ledger, block, {f.name: getattr(result, f.name) for f in fields(result)})
         return {"overlaps": len(result)}
+
+
+def _layers(region: Region) -> Iterator[Region]:
+    """Cut a region along its first axis into layers of about `LAYER` voxels, whole chunks thick."""
+    first, *rest = region
+    thickness = CHUNK * max(1, LAYER // (CHUNK * math.prod(s.stop - s.start for s in rest)))
+    for start in range(first.start, first.stop, thickness):
+        yield (slice(start, min(start + thickness, first.stop)), *rest)
 
 
 def _table(arrays: Mapping[str, np.ndarray]) -> ContingencyTable:

@@ -19,7 +19,7 @@ from .options import Region as RegionOptions
 SMALL_BLOCK, LARGE_BLOCK, PLANAR_BLOCK = 128, 256, 1024
 
 #: Volumes of more voxels than this are cut into large blocks.
-LARGE_VOLUME = 2**28
+LARGE_VOLUME = 2**26
 
 #: Affinities are looked at, before any work, in boxes of at most this many voxels a side.
 SAMPLE = 32

@@ -12,11 +12,13 @@ import psutil
 import zarr
 from distributed import Client
 
+from lsd_dask.boxes import SMALL as PIECE
 from lsd_dask.descriptors import Method
 from lsd_dask.grids import Grid
 from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import CountRegion
 from lsd_dask.storage import StoredVolume
+from lsd_dask.stores import is_remote, options_for
 from lsd_dask.watershed import Rules
 
 from .inputs import Offsets
@@ -38,10 +40,14 @@ BASE = 450_000_000
 #: Share of a worker's limit that can be used: there dask pauses it, and soon after kills it.
 USABLE = 0.8
 
-#: Beside what is read there is the same in decoded chunks, and half of that in compressed ones.
+#: Beside a piece that is read there is the same in decoded chunks, and half of that in compressed ones.
 DECODING = 1.5
-#: What is written is there a second time in chunks, and these compressed.
-WRITING = 3.5
+#: What is written is there a second time compressed, and a third time when that is joined; labels, which
+#: compress well, hardly.
+WRITING, WRITING_LABELS = 3.5, 1.5
+
+#: Voxels of a block whose overlaps are counted at once.
+LAYER = 1 << 22
 
 #: Of each voxel that steepest ascent reads: affinity and distance in float32, two flags, and a fifth more for
 #: what the allocator keeps of reading.
@@ -49,6 +55,8 @@ ASCENT = 12.0
 #: Of each voxel that the seeded watershed reads, mostly for seeds; fewer where sections are done singly.
 SEEDED, SEEDED_IN_XY = 54.0, 24.0
 
+#: Of each voxel, in runs of usual fragments, of which there is one for every eight voxels or fewer.
+RUNS = 4.0
 #: Of each face between two fragments: its edge and its bin, in arrays that grow by doubling, and sorted bins.
 FACE = 12.0
 #: Faces a voxel, for each direct neighbour and for each of longer range; an upper bound for usual fragments.
@@ -105,7 +113,7 @@ def extraction(affinities: StoredReader, rules: Rules) -> BytesFor:
     def bytes_for(shape: tuple[int, ...]) -> int:
         read = _grown(shape, rules.depth, stored.grid.shape)
         block = math.prod(shape)
-        ids = (5 * math.prod(read) + 8 * block, WRITING * 8 * block)
+        ids = (5 * math.prod(read) + 8 * block, WRITING_LABELS * 8 * block)
         return BASE + int(max(reading(read), work * math.prod(read), *ids))
 
     return bytes_for
@@ -137,8 +145,8 @@ def counting(affinities: StoredReader, fragments: StoredReader, neighborhood: Of
     def bytes_for(shape: tuple[int, ...]) -> int:
         read = _grown(shape, depth, fragments.shape)
         block, labels = math.prod(shape), 8 * math.prod(read)
-        nodes = labels + 8 * block + max(of_affinities(shape), (channels * size + integers) * block)
-        edges = labels + (channels * size + FACE * faces) * block
+        nodes = labels + max(of_affinities(shape), (channels * size + integers + RUNS) * block)
+        edges = (channels * size + integers + RUNS + FACE * faces) * block
         return BASE + int(max(of_fragments(read), nodes, edges))
 
     return bytes_for
@@ -165,7 +173,9 @@ def relabelling(fragments: StoredReader, rows: int) -> BytesFor:
 
     def bytes_for(shape: tuple[int, ...]) -> int:
         block = math.prod(shape)
-        return BASE + TABLE_ROW * rows + int(max(reading(shape), of_labels * block, WRITING * 8 * block))
+        return (
+            BASE + TABLE_ROW * rows + int(max(reading(shape), of_labels * block, WRITING_LABELS * 8 * block))
+        )
 
     return bytes_for
 
@@ -185,19 +195,20 @@ def overlaps(truth: StoredReader, fragments: StoredReader, depth: Sequence[int])
     callable
         Bytes for a block shape in voxels.
     """
-    of_truth, of_fragments = _reading(truth.stored), _reading(fragments.stored)
+    of_truth = _reading(truth.stored)
     sizes = truth.stored.dtype.itemsize, fragments.stored.dtype.itemsize
 
     def bytes_for(shape: tuple[int, ...]) -> int:
-        read, block = math.prod(_grown(shape, depth, truth.shape)), math.prod(shape)
-        # Both are counted in pieces, as uint64.
-        counted = sizes[0] * block + max(of_fragments(shape), 16 * min(block, 2**23))
-        if any(depth):
-            # The truth, as uint64 too, and what of it is near; the rest of it, and the fragments beside it.
-            converted = 0 if sizes[0] == 8 else 8
-            counted = (sizes[0] + converted + NEAR) * read + sum(sizes) * block
-            counted += 24 * min(block, 2**23)
-        return BASE + int(max(of_truth(_grown(shape, depth, truth.shape)), counted))
+        read, block = _grown(shape, depth, truth.shape), math.prod(shape)
+        if not any(depth):
+            # Both are counted in layers, as uint64.
+            layer = min(block, max(LAYER, 64 * block // shape[0]))
+            return BASE + int((sum(sizes) + 16 + DECODING * max(sizes)) * layer)
+        # The truth, as uint64 too, and what of it is near; the rest of it, and the fragments beside it.
+        converted = 0 if sizes[0] == 8 else 8
+        counted = (sizes[0] + converted + NEAR) * math.prod(read) + sum(sizes) * block
+        counted += 24 * min(block, 2**23)
+        return BASE + int(max(of_truth(read), counted))
 
     return bytes_for
 
@@ -387,21 +398,25 @@ def worker_limit(client: Client | None) -> int | None:
 def _reading(stored: StoredVolume) -> Callable[[Sequence[int]], float]:
     """Bytes that reading a box of a volume takes at its peak, for the shape of the box."""
     size = stored.dtype.itemsize * (stored.channels or 1)
-    chunk = size * math.prod(stored.write_shape)
-    zarr_array = zarr.open_array(stored.path, mode="r") if type(stored) is StoredVolume else None
-    # Of shards, the chunks that a box touches are read; without them, some whole chunks at a time.
-    sharded = zarr_array is not None and zarr_array.shards is not None
-    at_once = 1 if zarr_array is None else int(zarr.config.get("async.concurrency"))
+    if type(stored) is not StoredVolume:
+        return lambda shape: (1 + DECODING) * size * math.prod(shape)
+    array = zarr.open_array(stored.path, mode="r", storage_options=options_for(stored.path))
+    spatial = array.chunks[array.ndim - stored.grid.ndim :]
+    chunk = size * math.prod(spatial)
 
     def reading(shape: Sequence[int]) -> float:
         result = size * math.prod(shape)
-        if sharded:
-            return (1 + DECODING) * result
         touched = math.prod(
             min(-(-n // c) + 1, -(-total // c))
-            for n, c, total in zip(shape, stored.write_shape, stored.grid.shape, strict=True)
+            for n, c, total in zip(shape, spatial, stored.grid.shape, strict=True)
         )
-        return result + DECODING * chunk * min(touched, at_once)
+        some = int(zarr.config.get("async.concurrency") or touched)
+        beside = chunk * min(touched, some)
+        if array.shards:
+            beside = max(chunk, result)
+        if not is_remote(stored.path):
+            beside = min(beside, max(chunk, PIECE))
+        return result + DECODING * beside
 
     return reading
 
