@@ -3,8 +3,11 @@
 Runs the scripts that are named below, one after the other, and puts the tables that they print between the
 marks of the same name in the document.
 
-    python benchmarks/all.py                          # half an hour on two cores; 30 GB of disk
+    python benchmarks/all.py                          # an hour on two cores; 30 GB of disk
     python benchmarks/all.py fragments relabeling     # only these
+
+volara is measured where LSD_DASK_VOLARA_PYTHON names an interpreter that has it (`volara.py` says how to make
+one); elsewhere its table stays as it is.
 """
 
 import argparse
@@ -25,7 +28,11 @@ SCRIPTS = {
     "lookup_tables": ["lookup_tables.py"],
     "relabeling": ["relabeling.py"],
     "pipeline": ["pipeline.py", "--sizes", "256", "512", "--workers", "1", "2"],
-    "peer": ["pipeline.py", "--sizes", "256", "--workers", "2", "--peer"],
+    "peer": ["pipeline.py", "--sizes", "256", "512", "--workers", "2", "--peer"],
+    "volara": ["volara.py"],
+    "compression": ["compression.py"],
+    "startup": ["startup.py"],
+    "overhead": ["overhead.py"],
     "memory": ["memory.py", "--sizes", "256"],
     "large": ["pipeline.py", "--sizes", "1024", "--workers", "2", "--memory", "2 GB", "--block", "256"],
 }
@@ -46,11 +53,15 @@ def main() -> None:
     for name in names:
         script, *arguments = SCRIPTS[name]
         print(f"== {script} {' '.join(arguments)}", flush=True)
-        replace(name, table_of([sys.executable, str(DIRECTORY / script), *arguments]))
+        table = table_of([sys.executable, str(DIRECTORY / script), *arguments])
+        if table is not None:
+            replace(name, table)
 
 
-def table_of(command: list[str]) -> str:
-    """Run a script, show what it prints, and return the rows of its table with a line on the machine."""
+def table_of(command: list[str]) -> str | None:
+    """Run a script, show what it prints, and return the rows of its table with a line on the machine; None
+    where it has measured nothing, because its peer is not installed.
+    """
     rows = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -60,7 +71,7 @@ def table_of(command: list[str]) -> str:
                 rows.append(line.rstrip())
     if running.returncode:
         raise SystemExit(f"{' '.join(command)} ended with status {running.returncode}")
-    return "\n".join(["", *rows, "", f"*{machine()}*", ""])
+    return "\n".join(["", *rows, "", f"*{machine()}*", ""]) if rows else None
 
 
 def machine() -> str:

@@ -3,7 +3,8 @@
 Synthetic neuropil of any size, made blockwise, in a folder that a later call finds again with `--folder`.
 
     python benchmarks/pipeline.py                                      # 256^3 and 512^3, one and two workers
-    python benchmarks/pipeline.py --sizes 512 --workers 2 --peer       # beside the reference's steps
+    python benchmarks/pipeline.py --sizes 256 --workers 2 --peer       # beside the reference's steps
+    python benchmarks/pipeline.py --sizes 512 --workers 2 --peer       # a quarter of an hour, 12 GB of memory
     python benchmarks/pipeline.py --sizes 1024 --workers 2 --memory "2 GB" --block 256    # 8 GB of disk
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from _process import reset_peak, status
 from _reference import Reference
 from distributed import Client
@@ -67,19 +69,24 @@ def main() -> None:
                 for cost in [*costs, total(costs)]:
                     print(row(size, workers, cost), flush=True)
                 if options.peer:
-                    ratio = beside(volume, directory / f"peer_{size}.zarr", size, workers) / total(costs).wall
-                    print(f"| | | reference / lsd_dask, wall | {ratio:.1f} | | | | |", flush=True)
+                    beside(volume, directory / f"peer_{size}.zarr", size, workers, total(costs))
 
 
-def beside(volume: Path, out: Path, size: int, workers: int) -> float:
-    """Measure the steps of the reference's scripts; wall seconds of all."""
-    started = last = time.perf_counter()
+def beside(volume: Path, out: Path, size: int, workers: int, ours: Cost) -> None:
+    """Measure the steps of the reference's scripts, and compare all with ours."""
+    started = last = time.perf_counter(), cpu_of_family()
     thresholds = np.arange(THRESHOLDS) / THRESHOLDS
+
+    def show(step: str, wall: float, cpu: float) -> None:
+        print(f"| {size}^3 | {workers} | reference: {step} | {wall:.1f} | {cpu:.1f} | | | |", flush=True)
+
     for step in Reference(volume, out, workers).run(thresholds, THRESHOLD):
-        now = time.perf_counter()
-        print(f"| {size}^3 | {workers} | reference: {step} | {now - last:.1f} | | | | |", flush=True)
+        now = time.perf_counter(), cpu_of_family()
+        show(step, now[0] - last[0], now[1] - last[1])
         last = now
-    return last - started
+    wall, cpu = last[0] - started[0], last[1] - started[1]
+    show("**all**", wall, cpu)
+    print(f"| | | reference / lsd_dask | {wall / ours.wall:.1f} | {cpu / ours.cpu:.1f} | | | |", flush=True)
 
 
 @contextmanager
@@ -155,6 +162,12 @@ def row(size: int, workers: int, cost: Cost) -> str:
         f"| {size}^3 | {workers} | {cost.step} | {cost.wall:.1f} | {cost.cpu:.1f} | {speed:.2f} | "
         f"{cost.worker / 1e6:.0f} | {cost.client / 1e6:.0f} |"
     )
+
+
+def cpu_of_family() -> float:
+    """CPU seconds of this process and those that it has started and that still run."""
+    times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+    return time.process_time() + sum(t.user + t.system for t in times)
 
 
 def cpu_of_all(client: Client) -> float:

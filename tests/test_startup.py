@@ -1,0 +1,23 @@
+"""What a new worker imports before its first block: it should not wait for what its block does not need."""
+
+import subprocess
+import sys
+
+#: The tasks of all steps that need no network.
+TASKS = """
+from lsd_dask.runs import RecordedTask
+from lsd_dask.workflows.counting import _CountBlock
+from lsd_dask.workflows.evaluate_volumes import _OverlapBlock
+from lsd_dask.workflows.extract_fragments import RelabelBlock, _ExtractBlock
+from lsd_dask.workflows.lsds import _DescribeBlock
+"""
+
+#: Packages that take long to import. Readers of images import matplotlib, so this fails where
+#: `lsd_dask.stacks` imports dask_image at its top.
+HEAVY = {"torch", "gunpowder", "matplotlib", "neuroglancer", "pims"}
+
+
+def test_workers_import_no_heavy_packages() -> None:
+    code = f"import sys\n{TASKS}\nprint(*{HEAVY!r} & sys.modules.keys())"
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ended.stdout.split() == []
