@@ -27,13 +27,29 @@ _NAMES = {
     "agglomerate": "agglomeration",
     "MergeTree": "agglomeration",
     "LookupTable": "agglomeration",
+    "Edits": "edits",
+    "append_edits": "edits",
     "relabel": "segmentation",
     "predict": "prediction",
     "connect": "clusters",
+    "view": "viewer",
 }
-_MODULES = ["clusters", "evaluation", "ids", "plots", "synthetic", "training", "viewing", "workflows"]
+_MODULES = [
+    "clusters",
+    "edits",
+    "evaluation",
+    "graph_export",
+    "ids",
+    "plots",
+    "pyramids",
+    "synthetic",
+    "training",
+    "viewing",
+    "workflows",
+]
 
 __all__ = [
+    "Edits",
     "LookupTable",
     "LsdExtractor",
     "MergeTree",
@@ -41,37 +57,55 @@ __all__ = [
     "__version__",
     "affinities",
     "agglomerate",
+    "append_edits",
     "build_region_graph",
     "clusters",
     "connect",
     "create_volume",
+    "edits",
     "evaluation",
     "extract_fragments",
     "get_local_shape_descriptors",
+    "graph_export",
     "ids",
     "local_shape_descriptors",
     "open_volume",
     "plots",
     "predict",
+    "pyramids",
     "relabel",
     "save_volume",
     "synthetic",
     "training",
+    "view",
     "viewing",
     "workflows",
 ]
 
 if TYPE_CHECKING:
-    from . import clusters, evaluation, ids, plots, synthetic, training, viewing
+    from . import (
+        clusters,
+        edits,
+        evaluation,
+        graph_export,
+        ids,
+        plots,
+        pyramids,
+        synthetic,
+        training,
+        viewing,
+    )
     from .affinities import affinities
     from .agglomeration import LookupTable, MergeTree, agglomerate
     from .clusters import connect
     from .descriptors import local_shape_descriptors
+    from .edits import Edits, append_edits
     from .extractor import LsdExtractor, get_local_shape_descriptors
     from .fragments import extract_fragments
     from .prediction import predict
     from .region_graph import RegionGraph, build_region_graph
     from .segmentation import relabel
+    from .viewer import view
     from .volumes import create_volume, open_volume, save_volume
 
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
-from contextlib import redirect_stderr
+from contextlib import nullcontext, redirect_stderr
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from lsd_dask import workflows
 from lsd_dask.cli import FAILED, INTERRUPTED, WRONG_INPUT, main
+from lsd_dask.workflows import config as configuring
 from lsd_dask.workflows.config import load_config, workflow
 from lsd_dask.workflows.models import STEPS, FindSegmentsConfig, SegmentConfig
 from lsd_dask.workflows.options import Config
@@ -35,6 +36,12 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "out_dataset": ("seg", ["seg"]),
     "segmentation_dataset": ("seg", ["seg"]),
     "gt_file": ("t.zarr", ["t.zarr"]),
+    "edits": ("my edits.csv", ["my edits.csv"]),
+    "in_file": ("my em.zarr", ["my em.zarr"]),
+    "in_dataset": ("em", ["/em"]),
+    "reduction": ("mode", ["mode"]),
+    "levels": (3, ["3"]),
+    "zarr_format": (2, ["2"]),
     "raw_file": ("my raw.zarr", ["my raw.zarr"]),
     "raw_dataset": ("em", ["/em"]),
     "checkpoint": ("net work.pt", ["net work.pt"]),
@@ -103,6 +110,10 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "queue": ("slurm:long", ["slurm:long"]),
     "memory": ("8 GB", ["8 GB"]),
     "walltime": ("12:00", ["12:00"]),
+    "job_extra_directives": (("-A my lab", "-C [a|b], c"), ["-A my lab", "-C [a|b], c"]),
+    "performance_report": ("my report.html", ["my report.html"]),
+    "report": ("a page.html", ["a page.html"]),
+    "octree": (True, []),
     "resume": (False, []),
     "volumes": (({"raw_file": "a b.zarr"},), ['[{"raw_file": "a b.zarr"}]']),
     "validation_volumes": (({"raw_file": "v.zarr"},), ['[{"raw_file": "v.zarr"}]']),
@@ -165,6 +176,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     noted = Runs()
     for model in STEPS:
         monkeypatch.setattr(workflows, model.step, workflow(model)(noted.append), raising=False)
+    # Of what did not run there is no report.
+    monkeypatch.setattr(configuring, "reported", lambda _: nullcontext())
     return noted
 
 
@@ -182,6 +195,8 @@ def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[
 def arguments_for(key: str) -> list[str]:
     value, texts = VALUES[key]
     option = key.replace("_", "-")
+    if key == "job_extra_directives":  # they begin with hyphens
+        return [f"--{option}={text}" for text in texts]
     return [f"--no-{option}" if value is False else f"--{option}", *texts]
 
 

@@ -215,6 +215,7 @@ REQUIRED: dict[type[Config], dict[str, Any]] = {
     models.CompareConfig: {"runs": ["a.parquet", "b.parquet"]},
     models.LsdsConfig: {"labels_file": "t.zarr", "lsds_file": "a.zarr", "sigma": 80.0},
     models.PredictConfig: {"raw_file": "r.zarr", "checkpoint": "n.pt", "out_file": "a.zarr"},
+    models.BuildPyramidConfig: {"in_file": "a.zarr"},
 }
 
 

@@ -26,7 +26,7 @@ FLOW = (
     "evaluation",
 )
 #: What runs the work and what makes the pictures knows nothing of neurons.
-APART = ("clusters", "runs", "viewing")
+APART = ("batch", "clusters", "upkeep", "runs", "viewing")
 #: All that kernels are made of.
 KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "filelock"}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "agglomerate",
+    "build_pyramid",
     "compare",
     "evaluate_annotations",
     "evaluate_volumes",
@@ -19,7 +20,9 @@ __all__ = [
     "extract_segmentation",
     "find_segments",
     "lsds",
+    "plan",
     "predict",
+    "report",
     "run_block",
     "segment",
     "status",
@@ -28,6 +31,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .agglomerate import agglomerate
+    from .build_pyramid import build_pyramid
     from .compare import compare
     from .evaluate_annotations import evaluate_annotations
     from .evaluate_volumes import evaluate_volumes
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
     from .extract_segmentation import extract_segmentation
     from .find_segments import find_segments
     from .lsds import lsds
+    from .plan import plan
     from .predict import predict
+    from .report import report
     from .run_block import run_block
     from .segment import segment
     from .status import status

@@ -20,6 +20,7 @@ from .describing import docstring, signature
 from .fields import nearest
 from .models import STEPS
 from .options import Config
+from .reporting import reported
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,9 @@ def workflow[C: Config, T](model: type[C]) -> Callable[[Callable[[C], T]], Workf
     def decorate(body: Callable[[C], T]) -> Workflow[C, T]:
         @functools.wraps(body)
         def run(config: Any = None, /, **options: Any) -> T:
-            return body(load_config(model, config, **options))
+            checked = load_config(model, config, **options)
+            with reported(checked):
+                return body(checked)
 
         vars(run).update(model=model, __signature__=signature(model, body))
         run.__doc__ = docstring(model, body)

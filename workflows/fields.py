@@ -88,18 +88,26 @@ def _check_walltime(value: Any) -> Any:
     return value
 
 
+def _check_directive(value: str) -> str:
+    if not value.strip() or "\n" in value or value.startswith("#"):
+        raise ValueError("should be one option of the batch system, such as --gres=gpu:1")
+    return value
+
+
 def _check_offset(value: tuple[int, ...]) -> tuple[int, ...]:
     if not any(value):
         raise ValueError("should join two different voxels, not a voxel with itself")
     return value
 
 
+Directive = Annotated[str, AfterValidator(_check_directive)]
 File = Annotated[str, BeforeValidator(_check_file)]
 Dataset = Annotated[str, AfterValidator(_check_dataset)]
 Name = Annotated[str, AfterValidator(_check_name)]
 MergeFunction = Annotated[str, AfterValidator(_check_merge_function)]
 EdgesCollection = Annotated[str, AfterValidator(_check_edges_collection)]
 Walltime = Annotated[str, BeforeValidator(_check_walltime)]
+ZarrFormat = Annotated[int, Field(ge=2, le=3)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Position = Annotated[tuple[float, ...], Field(min_length=2, max_length=3)]
 Size = Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)]

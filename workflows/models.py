@@ -15,6 +15,7 @@ from .options import (
     Blocks,
     Config,
     EdgesInput,
+    EditsInput,
     FragmentOptions,
     Fragments,
     PredictionOptions,
@@ -24,6 +25,7 @@ from .options import (
     check_both_or_none,
     check_same_axes,
 )
+from .pyramid_config import BuildPyramidConfig
 from .train_config import TrainConfig
 
 #: Where the merge tree is cut if neither a threshold nor a ground truth is given.
@@ -47,7 +49,7 @@ class AgglomerateConfig(AffinitiesInput, Fragments, AgglomerationOptions, Blocks
     }
 
 
-class FindSegmentsConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
+class FindSegmentsConfig(Fragments, EdgesInput, EditsInput, Thresholds, Region, RunOptions):
     """Options of `find_segments`."""
 
     step = "find_segments"
@@ -55,7 +57,7 @@ class FindSegmentsConfig(Fragments, EdgesInput, Thresholds, Region, RunOptions):
     obsolete = OBSOLETE_KEYS | {"block_size": "not needed: the merge tree is cut in one piece"}
 
 
-class ExtractSegmentationConfig(Fragments, EdgesInput, Blocks, Region, RunOptions):
+class ExtractSegmentationConfig(Fragments, EdgesInput, EditsInput, Blocks, Region, RunOptions):
     """Options of `extract_segmentation`."""
 
     step = "extract_segmentation"
@@ -158,6 +160,7 @@ class SegmentConfig(
     PredictionOptions,
     FragmentOptions,
     AgglomerationOptions,
+    EditsInput,
     Thresholds,
     Blocks,
     Region,
@@ -472,6 +475,7 @@ STEPS: tuple[type[Config], ...] = (
     EvaluateAnnotationsConfig,
     CompareConfig,
     LsdsConfig,
+    BuildPyramidConfig,
     PredictConfig,
     TrainConfig,
 )

@@ -21,6 +21,7 @@ from pydantic import (
 
 from .fields import (
     Dataset,
+    Directive,
     EdgesCollection,
     File,
     Fraction,
@@ -66,6 +67,8 @@ class Config(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         use_attribute_docstrings=True,
+        # Workers import the models with the steps, and validate nothing.
+        defer_build=True,
     )
 
     #: Name of the step as a Python function.
@@ -120,7 +123,18 @@ class RunOptions(Config):
     system."""
 
     walltime: Walltime | None = None
-    """How long a job of a batch system may run, e.g. "12:00" (hours:minutes). By default 24 hours."""
+    """How long a job of a batch system may run, e.g. "12:00" (hours:minutes). By default 24 hours. Jobs that
+    end are submitted again while there is work."""
+
+    job_extra_directives: tuple[Directive, ...] | None = None
+    """What else a job asks for, in the batch system's own words, e.g. ["-A lab", "-C a100"]."""
+
+    performance_report: File | None = None
+    """HTML file for dask's report of the run: when each worker did what, and how much it moved and held."""
+
+    report: File | None = None
+    """HTML file for a page about the run: what it was told, how long its blocks took, scores, sections of the
+    result. Needs the extra view."""
 
     resume: bool = True
     """Skip the blocks that an earlier run with the same parameters finished. If false, compute all blocks
@@ -282,6 +296,10 @@ class AgglomerationOptions(Config):
     and p + neighborhood[d]. By default the direct neighbours, one channel an axis. Affinities of longer range
     add to the edges of fragments that touch."""
 
+    octree: bool | None = None
+    """Add up and agglomerate the region graph in the cells of an octree over the blocks, so that no process
+    holds all of it; with the same result. By default where neither a worker nor the client could."""
+
 
 class Thresholds(Config):
     """The thresholds a merge tree is cut at."""
@@ -332,6 +350,16 @@ class EdgesInput(Config):
     def merge_function(self) -> str:
         """The merge function that gave the edges their scores."""
         return self.edges_collection.removeprefix("edges_")
+
+
+class EditsInput(Config):
+    """Corrections by people that are read."""
+
+    heading = "Proofreading"
+
+    edits: File | None = None
+    """Table of edits (Parquet or CSV): which fragments must, and which cannot, be of one segment. By default
+    edits.parquet beside the region graph, if there is one; "none" for no edits."""
 
 
 def check_both_or_none(config: Config, first: str, second: str) -> None:
