@@ -24,6 +24,7 @@ from _process import reset_peak, status
 from lsd_dask import extract_fragments
 from lsd_dask.agglomeration import LookupTable
 from lsd_dask.blocks import Block, BlockGrid
+from lsd_dask.clusters import ALLOCATOR
 from lsd_dask.descriptors import make_method
 from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
@@ -88,8 +89,7 @@ def measured(directory: Path, step: str, size: int) -> dict[str, Any]:
         if step == "extract segmentation":
             make_table(directory, side)
     command = [sys.executable, __file__, "--peak", str(directory), step, str(size)]
-    # As dask starts its workers.
-    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    environment = {**os.environ, **ALLOCATOR}
     ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
