@@ -282,8 +282,18 @@ class GraphTables:
         """
         offsets = np.asarray(neighborhood, np.int64)
         shape, start = np.array(runs.shape), np.array(runs.start)
+        # Usual fragments have fewer faces; what is not touched costs nothing.
+        room = max(1 << 14, affinities.size // 8)
         found = kernels.list_faces(
-            affinities, shape, runs.row_starts, runs.numbers, runs.ends, start, offsets
+            affinities,
+            shape,
+            runs.row_starts,
+            runs.numbers,
+            runs.ends,
+            start,
+            offsets,
+            np.empty(room, np.int32),
+            np.empty(room, affinities.dtype),
         )
         ids, columns = runs.ids, runs.columns
         order = np.argsort(ids)
@@ -314,6 +324,16 @@ def _edges_of(
     ranks[order] = np.arange(len(ids))
     ends = np.sort(ranks[pairs], axis=1)
     rows = np.argsort(ends[:, 0] << 32 | ends[:, 1])
-    columns, *histograms = kernels.summarise_faces(rows, counts, face_rows, face_values, shift)
+    n = len(face_rows)
+    columns, *histograms = kernels.summarise_faces(
+        rows,
+        counts,
+        face_rows,
+        face_values,
+        shift,
+        np.empty(n, face_values.dtype),
+        np.empty(n + 1, np.uint8),
+        np.empty(n + 1, np.uint32),
+    )
     u, v = ids[order[ends[rows]]].T
     return EdgeTable(u, v, counts[rows], contacts[rows], *columns.T, *histograms)

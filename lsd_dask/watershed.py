@@ -181,11 +181,13 @@ def _ascend(
     del inner
     origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
     slopes = _slopes(rules)
-    pointers = ascent.ascend(heights, begin, end, origin, slopes)
+    pointers = np.full(keep.size, ascent.UNKNOWN, np.int32)
+    ascent.ascend(heights, begin, end, origin, slopes, pointers)
     if not ascent.follow(pointers, heights, begin, end, *_box(within(known, read)), origin, slopes):
         return None
     del heights
-    found = ascent.root_addresses(pointers, keep, begin, end, origin, len(region))
+    found = np.zeros(end - begin, np.uint64)
+    ascent.root_addresses(pointers, keep, begin, end, origin, len(region), found)
     return found.reshape([s.stop - s.start for s in region])
 
 
@@ -233,7 +235,7 @@ def _read(
 def _mean_affinity(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Mean affinity of each voxel to both of its neighbours along some axes, from 0 to 1."""
     scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
-    inner = height.interior(values, axes)
+    inner = height.interior(values, axes, np.zeros(values.shape[1:], np.float32))
     inner /= np.float32(2 * len(values)) * scale
     return inner
 
@@ -248,7 +250,7 @@ def _heights(
     weights = _lift(list(rules.voxel_size), 0.0)
     if rules.in_xy:
         weights[0] = 0
-    distance = height.signed_distance(inner > 0.5, weights, CAP)
+    distance = height.signed_distance(inner > 0.5, weights, CAP, np.empty(inner.shape, np.float32))
     keep &= distance > -CAP
     of_distance, of_affinity = (np.float32(w) for w in HEIGHTS[rules.height])
     inner *= of_affinity

@@ -29,7 +29,7 @@ def distance_to_the_other_kind(inside: np.ndarray, sampling: tuple[float, ...], 
 @given(seeds, shapes(5, 9, 20), st.floats(0.02, 0.98), st.sampled_from([2.0, CAP, 100.0]))
 def test_distance_equals_the_euclidean_distance_transform(seed, shape, share, cap):
     inside = volume(seed, shape) < share
-    distance = height.signed_distance(inside, np.ones(3), cap)
+    distance = height.signed_distance(inside, np.ones(3), cap, np.empty(inside.shape, np.float32))
     assert distance.dtype == np.float32
     assert np.array_equal(distance, distance_to_the_other_kind(inside, (1, 1, 1), cap).astype(np.float32))
 
@@ -37,21 +37,23 @@ def test_distance_equals_the_euclidean_distance_transform(seed, shape, share, ca
 @given(seeds, shapes(5, 9, 20), st.tuples(*[st.floats(0.3, 3)] * 3))
 def test_distance_between_voxels_of_unequal_sides(seed, shape, sides):
     inside = volume(seed, shape) < 0.9
-    distance = height.signed_distance(inside, np.array(sides), CAP)
+    distance = height.signed_distance(inside, np.array(sides), CAP, np.empty(inside.shape, np.float32))
     assert np.allclose(distance, distance_to_the_other_kind(inside, sides, CAP), rtol=1e-5)
 
 
 @given(seeds, shapes(4, 9, 12))
 def test_distance_within_sections(seed, shape):
     inside = volume(seed, shape) < 0.8
-    distance = height.signed_distance(inside, np.array([0.0, 1, 1]), CAP)
+    distance = height.signed_distance(inside, np.array([0.0, 1, 1]), CAP, np.empty(inside.shape, np.float32))
     sections = [distance_to_the_other_kind(section, (1, 1), CAP) for section in inside]
     assert np.array_equal(distance, np.array(sections, np.float32))
 
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_distance_where_there_is_no_boundary(inside):
-    distance = height.signed_distance(np.full((2, 3, 4), inside), np.ones(3), CAP)
+    distance = height.signed_distance(
+        np.full((2, 3, 4), inside), np.ones(3), CAP, np.empty((2, 3, 4), np.float32)
+    )
     assert (distance == (CAP if inside else -CAP)).all()
 
 
@@ -64,7 +66,9 @@ def test_interior_adds_the_affinities_to_both_neighbours(seed, shape, axes):
         upper = list(voxel)
         upper[axis] = min(upper[axis] + 1, shape[axis] - 1)
         expected[voxel] += float(values[channel][voxel]) + float(values[channel][tuple(upper)])
-    assert np.array_equal(height.interior(values, np.array(axes)), expected)
+    assert np.array_equal(
+        height.interior(values, np.array(axes), np.zeros(values.shape[1:], np.float32)), expected
+    )
 
 
 @given(seeds, shapes(6, 8, 12), st.floats(0.2, 4), st.sets(st.integers(0, 2), min_size=1))

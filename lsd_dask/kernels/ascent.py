@@ -3,6 +3,7 @@
 import numpy as np
 
 from .compiling import device, kernel
+from .hashing import RECENT_BITS, place
 from .morton import address, address_2d
 
 #: Pitch, in voxels, of the lattice that divides plateaus.
@@ -19,6 +20,7 @@ def ascend(
     end: np.ndarray,
     origin: np.ndarray,
     slopes: np.ndarray,
+    pointers: np.ndarray,
 ) -> np.ndarray:
     """Index of the voxel that each voxel points to: the neighbour up the steepest slope, itself at a maximum.
 
@@ -33,11 +35,13 @@ def ascend(
         Index in the volume of the first voxel, without counting the rim.
     slopes
         float32 ``(3, 3, 3)``, one over the distance to each of 26 neighbours; 0 for one that is no neighbour.
+    pointers
+        int32 ``(z * y * x,)``, all `UNKNOWN` to begin with; what is found is written here.
 
     Returns
     -------
     pointers
-        int32 flat indices into the array without the rim, ``(z * y * x,)``.
+        Flat indices into the array without the rim.
 
     Notes
     -----
@@ -47,8 +51,7 @@ def ascend(
 
     Heights [1, 2, 5, 4] give pointers [1, 2, 2, 2].
     """
-    depth, rows, width = height.shape[0] - 2, height.shape[1] - 2, height.shape[2] - 2
-    pointers = np.full(depth * rows * width, UNKNOWN, np.int32)
+    rows, width = height.shape[1] - 2, height.shape[2] - 2
     steepest = np.empty(width, np.float32)
     steps = np.empty(width, np.int32)
     ties = np.empty(width, np.int32)
@@ -200,26 +203,33 @@ def root_addresses(
     end: np.ndarray,
     origin: np.ndarray,
     ndim: int,
+    ids: np.ndarray,
 ) -> np.ndarray:
     """Id of the root of every voxel in a box, 0 for what is not kept; the roots are known.
+
+    Written into `ids`, uint64, of the shape of the box, zeros to begin with.
 
     For example, in 3-D, voxels whose root is the one at (0, 0, 1) of the volume get id 2.
     """
     _, rows, width = keep.shape
-    ids = np.zeros((end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]), np.uint64)
+    # An id takes divisions and a Morton code; nearly always the root was met a moment ago.
+    roots = np.zeros(1 << RECENT_BITS, np.uint64)
+    recent_ids = np.zeros(1 << RECENT_BITS, np.uint64)
     for z in range(begin[0], end[0]):
         for y in range(begin[1], end[1]):
-            last_root = -1
-            last_id = np.uint64(0)
+            row = ids[z - begin[0], y - begin[1]]
             for x in range(begin[2], end[2]):
                 if not keep[z, y, x]:
                     continue
-                root = pointers[(z * rows + y) * width + x]
-                if root != last_root:
-                    last_root = root
+                root = np.int64(pointers[(z * rows + y) * width + x])
+                # 0 is none among those met.
+                key = np.uint64(root + 1)
+                recently = place(key)
+                if roots[recently] != key:
                     rz = root // (rows * width) + origin[0]
                     ry = root // width % rows + origin[1]
                     rx = root % width + origin[2]
-                    last_id = address(rz, ry, rx) if ndim == 3 else address_2d(ry, rx)
-                ids[z - begin[0], y - begin[1], x - begin[2]] = last_id
+                    roots[recently] = key
+                    recent_ids[recently] = address(rz, ry, rx) if ndim == 3 else address_2d(ry, rx)
+                row[x - begin[2]] = recent_ids[recently]
     return ids

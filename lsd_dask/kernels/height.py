@@ -11,15 +11,14 @@ from .compiling import device, kernel
 
 
 @kernel
-def interior(affinities: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Sum of the affinities of each voxel to both of its neighbours along some axes, as float32.
+def interior(affinities: np.ndarray, axes: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Sum of the affinities of each voxel to both of its neighbours along some axes, added to `total`.
 
-    `affinities` is ``(c, z, y, x)``, channel k to the lower neighbour along axis ``axes[k]``. The last voxel
-    of a line has no upper neighbour and counts its lower affinity twice. For example x-affinities [0, 9, 5]
-    give [9, 14, 10].
+    `total` is float32 ``(z, y, x)``, zeros to begin with. `affinities` is ``(c, z, y, x)``, channel k to the
+    lower neighbour along axis ``axes[k]``. The last voxel of a line has no upper neighbour and counts its
+    lower affinity twice. For example x-affinities [0, 9, 5] give [9, 14, 10].
     """
     channels, depth, height, width = affinities.shape
-    total = np.zeros((depth, height, width), np.float32)
     for k in range(channels):
         dz, dy, dx = axes[k] == 0, axes[k] == 1, axes[k] == 2
         for z in range(depth):
@@ -38,12 +37,13 @@ def interior(affinities: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.ndarray:
-    """Distance of each voxel to the nearest one of the other kind, negative outside, at most `cap`; float32.
+def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float, distance: np.ndarray) -> np.ndarray:
+    """Distance of each voxel to the nearest one of the other kind, negative outside, at most `cap`.
 
-    `inside` is boolean ``(z, y, x)``, `weights` the size of a voxel along each axis (0: not along this axis).
-    A search in windows that ends where it cannot win any more: exact, and cheap since boundaries are near.
-    For example [T, T, T, F] with weight 1 and cap 2 gives [2, 2, 1, -1].
+    Written into `distance`, float32 ``(z, y, x)``, and returned. `inside` is boolean ``(z, y, x)``, `weights`
+    the size of a voxel along each axis (0: not along this axis). A search in windows that ends where it
+    cannot win any more: exact, and cheap since boundaries are near. For example [T, T, T, F] with weight 1
+    and cap 2 gives [2, 2, 1, -1].
     """
     depth, height, width = inside.shape
     limit = np.float32(cap) * np.float32(cap)
@@ -52,7 +52,6 @@ def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.n
     square_x = np.float32(weights[2]) * np.float32(weights[2])
     # Squared until the last pass. Each pass is in place, from a copy of the plane that it changes: that is
     # small, a second volume would not be.
-    distance = np.empty((depth, height, width), np.float32)
     for z in range(depth):
         for y in range(height):
             _along_row(inside[z, y], square_x, limit, distance[z, y])
@@ -69,13 +68,12 @@ def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.n
                         other = y + sign * step
                         if 0 <= other < height:
                             _improve(distance[z, y], inside[z, y], inside[z, other], plane[other], reach)
-    plane = np.empty((depth, width), np.float32)
-    for y in range(height):
-        for z in range(depth):
-            plane[z] = distance[z, y]
-        for z in range(depth):
-            best = distance[z, y]
-            if square_z > 0:
+    if square_z > 0:
+        plane = np.empty((depth, width), np.float32)
+        for y in range(height):
+            for z in range(depth):
+                plane[z] = distance[z, y]
+            for z in range(depth):
                 for step in range(1, depth):
                     reach = np.float32(step * step) * square_z
                     if reach >= limit:
@@ -83,10 +81,12 @@ def signed_distance(inside: np.ndarray, weights: np.ndarray, cap: float) -> np.n
                     for sign in (-1, 1):
                         other = z + sign * step
                         if 0 <= other < depth:
-                            _improve(best, inside[z, y], inside[other, y], plane[other], reach)
-            for x in range(width):
-                d = np.sqrt(best[x])
-                best[x] = d if inside[z, y, x] else -d
+                            _improve(distance[z, y], inside[z, y], inside[other, y], plane[other], reach)
+                _finish(distance[z, y], inside[z, y])
+    else:
+        for z in range(depth):
+            for y in range(height):
+                _finish(distance[z, y], inside[z, y])
     return distance
 
 
@@ -112,6 +112,14 @@ def _along_row(inside: np.ndarray, square: np.float32, limit: np.float32, out: n
             steps = 1 if inside[x] != inside[x + 1] else min(steps + 1, far)
         nearest = min(out[x], np.float32(steps))
         out[x] = min(limit, nearest * nearest * square) if nearest < far else limit
+
+
+@device
+def _finish(squared: np.ndarray, inside: np.ndarray) -> None:
+    """Squared distances become distances, negative outside: [4, 1] with [T, F] becomes [2, -1]."""
+    for x in range(squared.size):
+        d = np.sqrt(squared[x])
+        squared[x] = d if inside[x] else -d
 
 
 @device

@@ -20,14 +20,18 @@ def list_faces(
     ends: np.ndarray,
     start: np.ndarray,
     neighborhood: np.ndarray,
+    face_rows: np.ndarray,
+    face_values: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every pair of touching fragments of a block, and every affinity between two fragments.
 
     `affinities` is ``(c, z, y, x)`` unsigned integers of the block's own voxels; `row_starts`, `numbers` and
     `ends` are the runs of the fragments of shape `haloed` (see `list_runs`), in which the block's first voxel
-    is at `start`; channel c joins p and p + neighborhood[c]. Returns pairs ``(n, 2)`` int32 in order of
-    appearance, the smaller number first; int64 ``(n,)`` numbers of affinities, and of those between direct
-    neighbours; and for every affinity between two fragments the row of its pair (int32) and its value.
+    is at `start`; channel c joins p and p + neighborhood[c]. `face_rows` (int32) and `face_values` (of the
+    type of the affinities) are room for what is found, and replaced by larger ones if need be. Returns pairs
+    ``(n, 2)`` int32 in order of appearance, the smaller number first; int64 ``(n,)`` numbers of affinities,
+    and of those between direct neighbours; and for every affinity between two fragments the row of its pair
+    (int32) and its value.
 
     For example runs of fragments [[[1, 2, 2]]] and x-affinities [9, 5, 8] give pairs [[1, 2]], counts [1] and
     [1], rows [0] and values [5].
@@ -40,10 +44,6 @@ def list_faces(
     segment_ends = np.empty(width + 1, np.int64)
     pairs = np.empty((1 << 10, 2), np.int32)
     counts = np.zeros((1 << 10, 2), np.int64)
-    # Usual fragments have fewer faces; what is not touched costs nothing.
-    room = max(1 << 14, affinities.size // 8)
-    face_rows = np.empty(room, np.int32)
-    face_values = np.empty(room, affinities.dtype)
     found = 0
     faces = 0
     for z in range(depth):
@@ -237,12 +237,22 @@ def _add_segments(
 
 @kernel
 def summarise_faces(
-    order: np.ndarray, counts: np.ndarray, face_rows: np.ndarray, face_values: np.ndarray, shift: int
+    order: np.ndarray,
+    counts: np.ndarray,
+    face_rows: np.ndarray,
+    face_values: np.ndarray,
+    shift: int,
+    values: np.ndarray,
+    bins: np.ndarray,
+    bin_counts: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Statistics of the affinities of each pair, the pairs in a given order.
 
-    Takes what `list_faces` found; a value's bin is ``value >> shift``. Returns int64 columns ``(n, 2)``: sum
-    and maximum; and the histograms in compressed rows: row starts ``(n + 1,)``, bins, counts.
+    Takes what `list_faces` found; a value's bin is ``value >> shift``. `values` (of the type of the
+    affinities) is room to sort them in, `bins` (uint8) and `bin_counts` (uint32) for the histograms: for one
+    entry more than there are faces, because every bin that is looked at is written, and kept if it is not
+    empty. Returns int64 columns ``(n, 2)``: sum and maximum; and the histograms in compressed rows: row
+    starts ``(n + 1,)``, bins, counts.
 
     For example order [1, 0], counts [2, 1], rows [0, 1, 0] and values [5, 9, 5] (shift 0) give columns
     [[9, 9], [10, 5]], starts [0, 1, 2], bins [9, 5] and counts [1, 2].
@@ -255,16 +265,12 @@ def summarise_faces(
         begins[e] = total
         place[e] = total
         total += counts[e]
-    values = np.empty(total, face_values.dtype)
     for f in range(total):
         row = face_rows[f]
         values[place[row]] = face_values[f]
         place[row] += 1
     columns = np.zeros((n, 2), np.int64)
     starts = np.zeros(n + 1, np.int64)
-    # Every bin that is looked at is written, and kept if it is not empty: this needs room for one more.
-    bins = np.empty(total + 1, np.uint8)
-    bin_counts = np.empty(total + 1, np.uint32)
     dense = np.zeros(BINS, np.int64)
     used = 0
     for i in range(n):
