@@ -344,7 +344,8 @@ def firmness_of(edges: EdgeTable, function: MergeFunction) -> np.ndarray:
 
 def ranks_of(ends: np.ndarray, firmness: np.ndarray) -> np.ndarray:
     """Who goes first of edges with one score: the firmer one, then that with smaller ids."""
-    order = np.lexsort((ends.max(axis=1), ends.min(axis=1), -firmness))
+    low, high = np.minimum(*ends.T), np.maximum(*ends.T)
+    order = np.lexsort((high, low, -firmness))
     ranks = np.empty(len(ends), np.int64)
     ranks[order] = np.arange(len(ends))
     return ranks

@@ -252,7 +252,11 @@ class FragmentRuns:
         """
         of_direct = np.abs(neighborhood).sum(axis=1) == 1
         direct = affinities if of_direct.all() else np.ascontiguousarray(affinities[of_direct])
-        listed = list_runs(fragments, direct, np.asarray(start, np.int64), np.asarray(origin, np.int64))
+        # Usual fragments have fewer runs; what is not touched costs nothing.
+        room = max(1 << 14, fragments.size // 4)
+        numbers, ends = np.empty(room, np.int32), np.empty(room, np.int32)
+        place, first = np.asarray(start, np.int64), np.asarray(origin, np.int64)
+        listed = list_runs(fragments, direct, place, first, numbers, ends)
         return cls(fragments.shape, tuple(start), *listed)
 
 

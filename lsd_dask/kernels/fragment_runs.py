@@ -11,15 +11,21 @@ from .hashing import doubled, doubled_rows, new_recent, new_slots, place, rehash
 
 @kernel
 def list_runs(
-    fragments: np.ndarray, affinities: np.ndarray, start: np.ndarray, origin: np.ndarray
+    fragments: np.ndarray,
+    affinities: np.ndarray,
+    start: np.ndarray,
+    origin: np.ndarray,
+    numbers: np.ndarray,
+    ends: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fragments of a block and its halo as runs along x; size, position, affinity of those in the block.
 
     `fragments` is ``(z, y, x)`` uint64 with a halo, the block's first voxel at `start`, which is voxel
     `origin` of the volume; `affinities` is ``(c, z, y, x)`` unsigned integers of the block's own voxels (only
-    the channels that count). Fragments get numbers in order of appearance, the background has 0. Returns ids
-    ``(n,)`` by number; int64 columns ``(n, 11)``: size; sums of z, y, x; minima of z, y, x; maxima of z, y,
-    x, plus 1; sum of the affinities; and the runs of each row (z, y): where they begin in the list of runs,
+    the channels that count). `numbers` and `ends` (int32) are room for runs, and replaced by larger ones if
+    need be. Fragments get numbers in order of appearance, the background has 0. Returns ids ``(n,)`` by
+    number; int64 columns ``(n, 11)``: size; sums of z, y, x; minima of z, y, x; maxima of z, y, x, plus 1;
+    sum of the affinities; and the runs of each row (z, y): where they begin in the list of runs,
     ``(rows + 1,)`` int64, and for each run its fragment's number and its end in x, int32.
 
     For example one fragment 7 at voxels (0, 0, 0) and (0, 0, 1) with affinities 3 and 4 gives ids [0, 7],
@@ -28,8 +34,6 @@ def list_runs(
     depth, height, width = fragments.shape
     core_depth, core_height, core_width = affinities.shape[1:]
     row_starts = np.zeros(depth * height + 1, np.int64)
-    numbers = np.empty(1 << 14, np.int32)
-    ends = np.empty(1 << 14, np.int32)
     number_of_id = new_slots(1 << 12)
     recent = new_recent()
     ids = np.zeros(1 << 10, np.uint64)
