@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
@@ -188,6 +189,58 @@ def session(
         **options,
     ) as client:
         yield client
+
+
+def job_script(
+    cluster: str,
+    *,
+    memory: str | int | None = None,
+    cores: int | None = None,
+    walltime: str | None = None,
+    resources: Mapping[str, float] | None = None,
+    job_extra_directives: Sequence[str] | None = None,
+    **options: Any,
+) -> str:
+    """The script of the jobs that `connect` would submit, to be looked at; nothing is submitted or started.
+
+    Parameters
+    ----------
+    cluster : str
+        A batch system, its queue, or a queue of this site, as for `connect`.
+    memory, cores, walltime, resources, job_extra_directives, **options
+        As for `connect`.
+
+    Returns
+    -------
+    str
+        With placeholders for the address of the scheduler and the name of the worker.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As by `connect`, or if there are no jobs where the workers are to be.
+    ImportError
+        If dask-jobqueue is not installed.
+
+    Examples
+    --------
+    >>> "#SBATCH -p normal" in job_script("slurm:normal", memory="8 GB", walltime="12:00")
+    True
+    """
+    workers = Workers(None, memory, cores, walltime, resources, job_extra_directives)
+    kind, _, queue = cluster.partition(":")
+    if kind.lower() == "local" or "://" in cluster:
+        raise ValueError(f"cluster {cluster!r} has no jobs, expected a batch system or one of its queues")
+    if kind.lower() not in BATCH_SYSTEMS:
+        kind, queue = _site_batch_system(cluster), cluster
+    job_class = getattr(_import_jobqueue(), BATCH_SYSTEMS[kind.lower()][0]).job_cls
+    settings = job_settings(kind.lower(), queue, workers, options)
+    # dask-jobqueue makes the folder of the logs as soon as it describes a job.
+    with TemporaryDirectory() as logs:
+        script: str = job_class(
+            "tcp://SCHEDULER:PORT", "NAME", **settings | {"log_directory": logs}
+        ).job_script()
+    return script.replace(logs, settings["log_directory"])
 
 
 class _OwningClient(Client):

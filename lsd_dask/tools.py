@@ -116,6 +116,40 @@ def _view(options: argparse.Namespace) -> None:
     threading.Event().wait()
 
 
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a volume in any format that is read, such as a folder of TIFF sections",
+    )
+    parser.add_argument("target", metavar="TARGET", help="volume to write, such as em.zarr/volumes/raw")
+    for name, meaning in (("voxel-size", "of a voxel"), ("offset", "position of the lower corner")):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            nargs="+",
+            metavar="N",
+            help=f"{meaning}, world units, one number an axis: z y x (default: what is stored)",
+        )
+    parser.add_argument("--units", metavar="NAME", help="of these (default: what is stored, or nanometer)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a volume that is there")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    volumes = importlib.import_module("lsd_dask.volumes")
+    volume = volumes.open_volume(
+        options.source, voxel_size=options.voxel_size, offset=options.offset, units=options.units
+    )
+    volumes.save_volume(volume, options.target, overwrite=options.overwrite)
+    grid = volumes.grid_of(volume)
+    print(
+        f"{options.target}: {volume.dtype}, shape {volume.shape}, voxels of {grid.voxel_size} {grid.units}, "
+        f"lower corner {grid.offset}"
+    )
+    if grid.units == "voxel" and options.units is None:
+        print("No voxel size is stored: unless it really is 1, say it with --voxel-size (and --overwrite).")
+
+
 #: The tools by the name of their command.
 TOOLS: Mapping[str, Tool] = {
     "status": Tool(
@@ -126,6 +160,7 @@ TOOLS: Mapping[str, Tool] = {
         _plan_arguments,
         _plan,
     ),
+    "convert": Tool("Copy a volume to another format, such as images to zarr.", _convert_arguments, _convert),
     "view": Tool(
         "Look at volumes, and at segmentations of any threshold, in a browser.", _view_arguments, _view
     ),

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import batch, upkeep
+from lsd_dask import batch, clusters, upkeep
 from lsd_dask.batch import BATCH_SYSTEMS
 from lsd_dask.clusters import connect, session
 
@@ -185,6 +185,24 @@ def job_script(kind: str, queue: str = "", **options: object) -> str:
     settings["scheduler_options"] = {"dashboard_address": ":0"}
     with getattr(dask_jobqueue, BATCH_SYSTEMS[kind][0])(**settings) as cluster:
         return cluster.job_script()
+
+
+@pytest.mark.parametrize(("kind", "queue"), [("slurm", "gpu"), ("lsf", "normal"), ("sge", "")])
+def test_a_script_can_be_looked_at_before_it_is_submitted(kind: str, queue: str) -> None:
+    wanted = {"memory": "4 GiB", "cores": 2, "walltime": "12:00", "resources": {"GPU": 1}}
+    shown = clusters.job_script(f"{kind}:{queue}" if queue else kind, **wanted)
+    assert not list(Path.cwd().iterdir())
+    submitted = job_script(kind, queue, **wanted)
+    submitted = re.sub(r"tcp://[\w.]+:\d+ --name \S+", "tcp://SCHEDULER:PORT --name NAME", submitted)
+    # LSF's logs are named after the worker.
+    assert shown == submitted.replace("dummy-name", "NAME")
+
+
+def test_where_there_are_no_jobs_there_is_no_script() -> None:
+    with pytest.raises(ValueError, match="no jobs"):
+        clusters.job_script("local")
+    with pytest.raises(ValueError, match="no jobs"):
+        clusters.job_script("tcp://10.0.0.1:8786")
 
 
 def test_a_slurm_job_asks_for_what_its_workers_need(tmp_path: Path) -> None:

@@ -46,10 +46,15 @@ def main() -> None:
     _print_scores(result.scores)
     console.print(f"\nRaw, fragments, segmentation and truth side by side: [bold]{picture}[/bold]")
     console.print(f"Scores over thresholds: {curve}")
-    print(_HOW_TO.format(command=_command(), threshold=f"{result.threshold:g}"), file=sys.stderr)
+    told = {"command": _command(), "container": container, "threshold": f"{result.threshold:g}"}
+    print(_HOW_TO.format(**told), file=sys.stderr)
 
 
 _HOW_TO = """
+In a browser, with a slider for the threshold:
+
+  {command} view {container}
+
 The same with your own affinities (zarr or HDF5; channels first, to the lower neighbour along z, y, x):
 
   {command} segment --affs-file YOURS.zarr --affs-dataset volumes/affs \\

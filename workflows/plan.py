@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from dask.utils import parse_bytes
-from rich.table import Table
+from rich.table import Column, Table
 
 from lsd_dask.blocks import BlockGrid
 from lsd_dask.containers import normalise_path
@@ -197,7 +197,8 @@ def print_plan(found: Plan) -> None:
             f"{(step.core_seconds + step.serial_seconds) / 3600:.3g}",
         )
     console.print(table)
-    times = Table("workers", *(step.step for step in found.steps), "all", box=None)
+    names = ("workers", *(step.step for step in found.steps), "all")
+    times = Table(*(Column(name, overflow="fold") for name in names), box=None)
     for workers in found.workers:
         each = [_duration(step.seconds(workers)) for step in found.steps]
         times.add_row(f"{workers:,}", *each, _duration(found.seconds(workers)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
@@ -84,12 +84,21 @@ def status(container: str) -> list[StepStatus]:
 def print_status(container: str) -> None:
     """Print what is done of every step."""
     found = status(container)
-    table = Table("step", "output", "state", "blocks", "failed", "missing", "started", "by", box=None)
+    names = ("step", "output", "state", "blocks", "failed", "missing", "started", "by")
+    # Where a terminal is narrow, or there is none, what is too long goes on in the next line.
+    table = Table(*(Column(name, overflow="fold") for name in names), box=None)
     for one in found:
         blocks = "" if one.blocks is None else f"{one.done} of {one.blocks}"
         missing = "" if one.blocks is None else str(one.blocks - one.done)
         table.add_row(
-            one.step, one.output, one.state, blocks, str(len(one.failures)), missing, one.started, one.by
+            one.step,
+            one.output,
+            one.state,
+            blocks,
+            str(len(one.failures)),
+            missing,
+            _to_the_second(one.started),
+            one.by,
         )
     console.print(table)
     for one in found:
@@ -144,3 +153,12 @@ def _state(complete: bool, failures: dict[str, str], lock: dict[str, object]) ->
     if complete:
         return "done"
     return "failed" if failures else "interrupted"
+
+
+def _to_the_second(time: str) -> str:
+    """Shorten a time for people.
+
+    >>> _to_the_second("2026-11-24T16:15:16.987+00:00")
+    '2026-11-24 16:15:16'
+    """
+    return time[:19].replace("T", " ")

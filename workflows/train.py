@@ -68,6 +68,7 @@ def train(config: TrainConfig) -> TrainStepResult:
         "channels": network.in_channels,
         "voxel_size": voxel_size,
     }
+    _say_if_nothing_is_known(volumes[0], config, preset)
     volumes = prepare_volumes(volumes, **fitting, shape=spec.output_shape)
     validator = None
     if held_out:
@@ -155,6 +156,16 @@ def _open(config: VolumeConfig) -> "TrainingVolume":
         probability=config.probability,
         name=f"{config.raw_path} with {config.labels_path}",
     )
+
+
+def _say_if_nothing_is_known(volume: "TrainingVolume", config: TrainConfig, preset: "Preset") -> None:
+    """Images do not tell how large their voxels are, but the extent of descriptors is in nanometers."""
+    if config.lsd_sigma is None and volume.raw.attrs.get("units") == "voxel":
+        console.print(
+            f"{config.step}: {volume.name} have no voxel size; the lsd_sigma of {config.preset}, "
+            f"{preset.lsd_sigma:g}, is then as many voxels. Give them a voxel size (lsd-dask convert "
+            "--voxel-size), or say lsd_sigma."
+        )
 
 
 def _samples(

@@ -26,6 +26,7 @@ from .symmetries import (
     shifted,
     symmetries,
 )
+from .weights import no_checkpoint
 
 type Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -35,7 +36,7 @@ _lock = threading.Lock()
 def digest(path: str) -> str:
     """Digest of what is in a checkpoint: another one when anything in it is different."""
     if not files.is_file(path):
-        raise FileNotFoundError(f"{path}: there is no such checkpoint")
+        raise no_checkpoint(path)
     return hashlib.sha256(files.read_bytes(path)).hexdigest()[:16]
 
 

@@ -18,6 +18,14 @@ def write(path: str, content: Mapping[str, Any]) -> None:
     files.write_bytes(path, buffer.getvalue())
 
 
+def no_checkpoint(path: str) -> FileNotFoundError:
+    """Return the error of a checkpoint that is not there, which names those beside it."""
+    folder = path.rpartition("/")[0] or "."
+    beside = [name for name in files.names(folder) if name.endswith(".pt")]
+    hint = f"; there are {', '.join(beside)} beside it" if beside else ""
+    return FileNotFoundError(f"{path}: there is no such checkpoint{hint}")
+
+
 def read(path: str) -> dict[str, Any]:
     """Read what `write`, or anybody else, saved with `torch.save`, to the CPU.
 
@@ -39,7 +47,7 @@ def read(path: str) -> dict[str, Any]:
         run.
     """
     if not files.exists(path):
-        raise FileNotFoundError(f"{path}: there is no such checkpoint")
+        raise no_checkpoint(path)
     if not files.is_file(path):
         raise ValueError(f"{path}: found a directory, expected the file of a checkpoint")
     raw = io.BytesIO(files.read_bytes(path))
