@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import tifffile
 from distributed import Client
 
 from lsd_dask import save_volume, synthetic, workflows
@@ -26,7 +28,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *(ROOT / "docs").glob("*.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 
@@ -63,13 +65,21 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {"raw": "volumes/raw", "affinities": "volumes/affs", "labels": "volumes/labels/neuron_ids"}
     for name, dataset in names.items():
         save_volume(tissue[name], path / dataset)
+    write_sections(tissue["raw"].values, path.parent / "sections")
+    write_sections(tissue["labels"].values.astype("uint16"), path.parent / "labels")
     return path
+
+
+def write_sections(voxels: np.ndarray, folder: Path) -> None:
+    folder.mkdir()
+    for z, section in enumerate(voxels):
+        tifffile.imwrite(folder / f"section{z}.tif", section)
 
 
 @pytest.fixture
 def folder(container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with those volumes."""
-    shutil.copytree(container, tmp_path / container.name)
+    shutil.copytree(container.parent, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
