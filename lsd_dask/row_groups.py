@@ -116,7 +116,7 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
     -----
     The groups are read in the order of the least id that they hold. What is less than the next one's least is
     complete, and written. Groups that span many others wait in memory; of the cells of an octree, these are
-    few.
+    few. What waits is sorted again only when as much has come as was left, so no row is sorted often.
     """
     with _opened(paths[0]) as file:
         schema = file.schema_arrow
@@ -124,12 +124,12 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
         (group for path in paths for group in row_groups(path, keys[0])), key=lambda group: group.first
     )
     order = [(key, "ascending") for key in keys]
-    total = 0
+    total = left = 0
     waiting: list[pa.Table] = []
     with _written(out, schema) as writer:
         for group, upcoming in itertools.zip_longest(groups, groups[1:]):
             waiting.append(_read(group))
-            if upcoming is not None and sum(map(len, waiting)) < _SORTED:
+            if upcoming is not None and sum(map(len, waiting)) < 2 * left + _SORTED:
                 continue
             table = pa.concat_tables(waiting).sort_by(order)
             ids = table[keys[0]].to_numpy()
@@ -140,6 +140,7 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
             total += stop
             # A slice would keep all of the table.
             waiting = [table.take(np.arange(stop, len(table)))] if stop < len(table) else []
+            left = len(table) - stop
     return total
 
 
