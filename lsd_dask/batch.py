@@ -91,7 +91,17 @@ def job_settings(kind: str, queue: str, workers: Workers, options: Mapping[str, 
         What the caller said of them.
     options
         Keywords for dask-jobqueue's class, which come before all else.
+
+    Raises
+    ------
+    ValueError
+        If the batch system has no queues and one is named.
     """
+    if queue and kind == "htcondor":
+        raise ValueError(
+            f"htcondor:{queue}: HTCondor has no queues, expected 'htcondor'; what a job asks for is said in "
+            "job_extra_directives"
+        )
     configured = dask.config.get(f"jobqueue.{options.get('config_name', kind)}", {})
     cores = workers.cores or configured.get("cores") or 1
     processes = (not workers.cores and configured.get("processes")) or cores

@@ -124,6 +124,8 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
         (group for path in paths for group in row_groups(path, keys[0])), key=lambda group: group.first
     )
     order = [(key, "ascending") for key in keys]
+    # Of a run that was killed here: this one holds its lock.
+    files.remove_partial(out)
     total = left = 0
     waiting: list[pa.Table] = []
     with _written(out, schema) as writer:

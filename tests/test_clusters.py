@@ -328,6 +328,11 @@ def test_defaults_make_a_job_of_every_batch_system(kind: str) -> None:
         assert "24:00" in script
 
 
+def test_htcondor_has_no_queues() -> None:
+    with pytest.raises(ValueError, match="htcondor:long: HTCondor has no queues"):
+        batch.job_settings("htcondor", "long", batch.Workers(), {})
+
+
 def test_a_sites_own_configuration_comes_before_the_defaults() -> None:
     site = {"cores": 8, "processes": 2, "memory": "64 GiB", "walltime": "10:00:00", "log-directory": "logs"}
     with dask.config.set({f"jobqueue.slurm.{key}": value for key, value in site.items()}):
