@@ -14,7 +14,8 @@ demo: $(VENV)/.installed-view  ## segment a synthetic volume and show the result
 	$(BIN)/python -m lsd_dask.workflows.demo
 
 test: lint  ## check style and types, then run all tests
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+	    --no-loadscope-reorder --durations 15
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,23 @@ settings.register_profile("long", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+#: Files of few tests that take long: begun first, or one process would be at the last of them alone.
+LONG = (
+    "test_slurm",
+    "test_faults",
+    "test_training_notebooks",
+    "test_notebooks",
+    "test_one_answer",
+    "test_memory",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first; ``--no-loadscope-reorder`` has processes take them in that order."""
+    place = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def data_directory() -> Path:
     """The folder of real volumes: `LSD_DASK_DATA`, or `shared/data` beside the checkout."""
