@@ -16,11 +16,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 #: Files of few tests that take long: begun first, or one process would be at the last of them alone.
 LONG = (
+    "test_one_answer",
     "test_slurm",
-    "test_faults",
+    "test_one_answer_regions",
     "test_training_notebooks",
     "test_notebooks",
-    "test_one_answer",
+    "test_resuming",
+    "test_faults",
     "test_memory",
 )
 
