@@ -151,6 +151,10 @@ def created_hdf5(
     ------
     FileExistsError
         If there is one and `overwrite` is False, or a group is there.
+    NotADirectoryError
+        If the path leads through a dataset.
+    IsADirectoryError
+        If there is a folder where the file should be.
     ValueError
         If the file is remote or damaged, or the path names no dataset.
     """
@@ -159,13 +163,18 @@ def created_hdf5(
         raise ValueError(f"{path}: HDF5 is written to local files only")
     if not name:
         raise ValueError(f"{path}: expected a file and the name of a dataset, such as {path}/volumes/raw")
+    if Path(file_path).is_dir():
+        raise IsADirectoryError(f"{file_path}: found a folder, expected an HDF5 file")
     Path(file_path).parent.mkdir(parents=True, exist_ok=True)
     lead = () if channels is None else (channels,)
     chunk = tuple(chunk_shape or chunk_shape_for([max(n, 1) for n in grid.shape]))
     chunk = tuple(min(c, max(n, 1)) for c, n in zip(chunk, grid.shape, strict=True))
     partial = f"{name}.partial"
+    if Path(file_path).exists():
+        # Opened for reading only: what is refused leaves a file as it was.
+        with _readable(path), h5py.File(file_path, "r") as file:
+            _check_free(file, name, path, overwrite)
     with _readable(path), h5py.File(file_path, "a") as file:
-        _check_free(file, name, path, overwrite)
         if partial in file:
             del file[partial]
         dataset = file.create_dataset(
@@ -192,6 +201,9 @@ def created_hdf5(
 
 
 def _check_free(file: h5py.File, name: str, path: str, overwrite: bool) -> None:
+    for end, letter in enumerate(name):
+        if letter == "/" and isinstance(file.get(name[:end]), h5py.Dataset):
+            raise NotADirectoryError(f"{path}: {name[:end]} is a dataset, which cannot hold another")
     there = file.get(name)
     if isinstance(there, h5py.Group):
         raise FileExistsError(f"{path}: a group is already there, expected the name of a dataset")

@@ -8,6 +8,9 @@ import pytest
 from distributed import Client, LocalCluster
 from hypothesis import settings
 
+# Assertions of these say what they found, as those of the tests do.
+pytest.register_assert_rewrite(*(f"tests.{path.stem}" for path in Path(__file__).parent.glob("[!_]*.py")))
+
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
 settings.register_profile("long", max_examples=2000, deadline=None)

@@ -1,5 +1,6 @@
 """Runs notebooks as a reader would: from top to bottom, each in a kernel and an empty folder of its own."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
+
+#: distributed warns of a busy machine, which is no fault of a notebook.
+SLOW_DISK = re.compile(r"UserWarning: Creating scratch directories is taking")
 
 #: Half of the work is theirs, so they have a file of tests, and so a process, of their own.
 TRAINING = ("03_training_affinities", "04_training_lsds", "05_training_mtlsd", "06_inference")
@@ -61,9 +65,12 @@ def check_pictures(notebook: Notebook, least: int) -> None:
         shown = [name for output in cell.outputs for name in output.get("data", {})]
         assert shown == ["image/png", "text/plain"], cell.source
     written = [
-        output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output
+        line
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        for line in output.get("text", "").splitlines()
     ]
-    assert not [text for text in written if "Warning" in text]
+    assert not [line for line in written if "Warning" in line and not SLOW_DISK.search(line)]
 
 
 def printed(notebook: Notebook, text: str) -> str:
