@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
@@ -51,6 +52,15 @@ def digests(out: Path) -> dict[str, str]:
     for path in sorted((out / "rag").rglob("*.parquet")):
         rows = pq.read_table(path).to_pylist()
         found[str(path.relative_to(out))] = hashlib.sha256(repr(rows).encode()).hexdigest()
+    return found
+
+
+def undisturbed_digests(container: Path, out: Path) -> dict[str, str]:
+    """Those of a run on a thread of this process, which nothing happens to."""
+    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"):
+        workflows.segment(options(container, out))
+    found = digests(out)
+    assert set(ARRAYS) < set(found)
     return found
 
 

@@ -30,7 +30,7 @@ from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.ledgers import Ledger, LockedError, ReplacedError
 from lsd_dask.runs import RecordedTask, RunFailedError, run_blocks
 
-from .faulty import ARRAYS, BLOCK, THRESHOLD, digests, options, records, save_tissue
+from .faulty import ARRAYS, BLOCK, THRESHOLD, digests, options, records, save_tissue, undisturbed_digests
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,12 +48,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(container: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of what a run gives that nothing happened to."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out.zarr"
-    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"):
-        workflows.segment(options(container, out))
-    found = digests(out)
-    assert set(ARRAYS) < set(found)
-    return found
+    return undisturbed_digests(container, tmp_path_factory.mktemp("undisturbed") / "out.zarr")
 
 
 @pytest.fixture
