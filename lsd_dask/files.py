@@ -33,6 +33,23 @@ def join(directory: str | os.PathLike[str], *parts: str) -> str:
     return "/".join([os.fspath(directory).rstrip("/"), *(p.strip("/") for p in parts if p.strip("/"))])
 
 
+def split_at(path: str, suffixes: tuple[str, ...]) -> tuple[str, str] | None:
+    """Split a path after its first part with one of these suffixes, in any case: container and name in it.
+
+    Examples
+    --------
+    >>> split_at("/data/sample_A.hdf/volumes/raw", (".h5", ".hdf"))
+    ('/data/sample_A.hdf', 'volumes/raw')
+    >>> split_at("/data/em.zarr/volumes/raw", (".h5", ".hdf")) is None
+    True
+    """
+    parts = path.split("/")
+    for end, part in enumerate(parts, 1):
+        if part.lower().endswith(suffixes):
+            return "/".join(parts[:end]), "/".join(parts[end:])
+    return None
+
+
 def exists(path: str) -> bool:
     """Whether a file or directory is there."""
     fs, inner = filesystem(path)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .containers import is_remote, missing_array
+from .files import split_at
 from .grids import Grid, Region
 from .metadata import layout_from_attributes, volume_attributes
 from .storage import StoredVolume, chunk_shape_for
@@ -68,7 +69,7 @@ def is_hdf5(path: str) -> bool:
     >>> is_hdf5("/data/sample_A.hdf/volumes/raw")
     True
     """
-    return any(part.endswith(SUFFIXES) for part in path.lower().split("/"))
+    return split_at(path, SUFFIXES) is not None
 
 
 def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
@@ -93,7 +94,7 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
         If the file is remote or not HDF5, if the path names a group of several datasets, or if axes or
         attributes cannot be those of a volume.
     """
-    file_path, name = _split(path)
+    file_path, name = split_at(path, SUFFIXES) or (path, "")
     if is_remote(path):
         raise ValueError(f"{path}: HDF5 is read from local files only; copy the file, or convert it to zarr")
     if not Path(file_path).is_file():
@@ -158,7 +159,7 @@ def created_hdf5(
     ValueError
         If the file is remote or damaged, or the path names no dataset.
     """
-    file_path, name = _split(path)
+    file_path, name = split_at(path, SUFFIXES) or (path, "")
     if is_remote(path):
         raise ValueError(f"{path}: HDF5 is written to local files only")
     if not name:
@@ -223,17 +224,6 @@ def _readable(path: str) -> Iterator[None]:
         if type(error) is not OSError or error.errno is not None:
             raise
         raise ValueError(f"{path}: the HDF5 file is damaged or was cut short ({error})") from error
-
-
-def _split(path: str) -> tuple[str, str]:
-    """Split at the first part with a suffix of HDF5.
-
-    >>> _split("/data/sample_A.hdf/volumes/raw")
-    ('/data/sample_A.hdf', 'volumes/raw')
-    """
-    parts = path.split("/")
-    end = next(i for i, part in enumerate(parts) if part.lower().endswith(SUFFIXES)) + 1
-    return "/".join(parts[:end]), "/".join(parts[end:])
 
 
 def _plain(value: Any) -> Any:

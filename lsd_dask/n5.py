@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .containers import missing_array
+from .files import split_at
 from .grids import Grid
 from .metadata import Layout, axes_of, layout_from_attributes
 from .stores import is_remote
@@ -33,7 +34,7 @@ from .tensorstores import (
 )
 
 #: What ends the name of an N5 container.
-SUFFIX = ".n5"
+SUFFIXES = (".n5",)
 
 _ATTRIBUTES = "attributes.json"
 _TYPES = (
@@ -61,7 +62,7 @@ def is_n5(path: str) -> bool:
     >>> is_n5("s3://bucket/em.n5/volumes/raw")
     True
     """
-    return any(part.endswith(SUFFIX) for part in path.lower().split("/"))
+    return split_at(path, SUFFIXES) is not None
 
 
 def open_n5(path: str, level: int, stated: Mapping[str, Any]) -> StoredTensor:
@@ -142,7 +143,7 @@ def created_n5(
         If N5 cannot hold such a volume, or the path names no array in a container.
     """
     check_volume(path, grid, dtype, _TYPES)
-    root, name = _split(path)
+    root, name = split_at(path, SUFFIXES) or (path, "")
     if not name:
         raise ValueError(f"{path}: expected a container and the name of an array in it, such as {path}/raw")
     there = "dimensions" in read_json(path, _ATTRIBUTES)
@@ -236,19 +237,8 @@ def _place_in_n5(attributes: Mapping[str, Any], ndim: int) -> dict[str, Any]:
     return found
 
 
-def _split(path: str) -> tuple[str, str]:
-    """Split at the first part with the suffix of N5.
-
-    >>> _split("/data/em.n5/volumes/raw")
-    ('/data/em.n5', 'volumes/raw')
-    """
-    parts = path.split("/")
-    end = next(i for i, part in enumerate(parts) if part.lower().endswith(SUFFIX)) + 1
-    return "/".join(parts[:end]), "/".join(parts[end:])
-
-
 def _nothing_there(path: str, level: int) -> str:
-    root, wanted = _split(path)
+    root, wanted = split_at(path, SUFFIXES) or (path, "")
     if is_remote(root) or not Path(root).is_dir():
         return f"{path}: there is no N5 array, and no group with the level s{level}"
     return missing_array(root, wanted, sorted(_arrays_below(Path(root), "")))
