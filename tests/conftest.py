@@ -8,8 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 from hypothesis import settings
 
-# Assertions of these say what they found, as those of the tests do.
-pytest.register_assert_rewrite(*(f"tests.{path.stem}" for path in Path(__file__).parent.glob("[!_]*.py")))
+from .steps import save_tissue_with_mask
 
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
@@ -59,3 +58,11 @@ def cluster_client(_cluster: LocalCluster) -> Iterator[Client]:
     """The active client of a cluster of two processes, which is started once for all tests."""
     with Client(_cluster) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def tissue_zarr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Affinities, labels and a coarse mask, for single steps; not to be written to."""
+    container = tmp_path_factory.mktemp("tissue") / "tissue.zarr"
+    save_tissue_with_mask(container)
+    return container

@@ -25,22 +25,15 @@ from lsd_dask.evaluation import (
 from lsd_dask.region_graph import RegionGraph
 from lsd_dask.workflows import inputs
 
+from .steps import OFFSET, save_tissue_with_mask
 from .tissue import SHAPE, VOXEL_SIZE, tissue
-
-OFFSET = (320.0, 0.0, 1600.0)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Affinities, truth, a mask, fragments and their merge tree, away from the origin of the world."""
     out = tmp_path_factory.mktemp("evaluated") / "out.zarr"
-    place = {"voxel_size": VOXEL_SIZE, "offset": OFFSET}
-    ld.save_volume(tissue().affinities.values, out / "volumes/affs", **place)
-    ld.save_volume(tissue().labels.values, out / "volumes/labels", **place)
-    mask = np.zeros([n // 8 for n in SHAPE], np.uint8)
-    mask[1:7, 2:, :9] = 1
-    coarse = {"voxel_size": tuple(8 * v for v in VOXEL_SIZE), "offset": OFFSET}
-    ld.save_volume(mask, out / "volumes/mask", **coarse)
+    save_tissue_with_mask(out)
     with Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"):
         workflows.extract_fragments(affs_file=out, fragments_file=out)
         workflows.agglomerate(affs_file=out, fragments_file=out)

@@ -1,4 +1,4 @@
-"""The steps one by one: one answer whatever the blocks, and nothing twice."""
+"""The steps one by one: one answer whatever the blocks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,28 +19,8 @@ from lsd_dask.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree
 from lsd_dask.evaluation import ScoreTable, rand_voi
 from lsd_dask.region_graph import RegionGraph, build_region_graph
 
+from .steps import OFFSET, REFINEMENT, extract, in_memory, values, world
 from .tissue import SHAPE, VOXEL_SIZE, image, tissue
-
-OFFSET = (320.0, 0.0, 1600.0)
-REFINEMENT = {"filter_fragments": 0.5, "epsilon_agglomerate": 0.15, "remove_debris": 60}
-
-
-def world(*voxels: int) -> tuple[float, ...]:
-    return tuple(n * v for n, v in zip(voxels, VOXEL_SIZE, strict=True))
-
-
-@pytest.fixture(scope="session")
-def tissue_zarr(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Affinities, labels and a coarse mask, away from the origin of the world."""
-    container = tmp_path_factory.mktemp("tissue") / "tissue.zarr"
-    place = {"voxel_size": VOXEL_SIZE, "offset": OFFSET}
-    ld.save_volume(tissue().affinities.values, container / "volumes/affs", **place)
-    ld.save_volume(tissue().labels.values, container / "volumes/labels", **place)
-    mask = np.zeros([n // 8 for n in SHAPE], np.uint8)
-    mask[1:7, 2:, :9] = 1
-    coarse = {"voxel_size": tuple(8 * v for v in VOXEL_SIZE), "offset": OFFSET}
-    ld.save_volume(mask, container / "volumes/mask", **coarse)
-    return container
 
 
 @pytest.fixture(scope="session")
@@ -61,25 +41,6 @@ def made(tissue_zarr: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         extract(tissue_zarr, out)
         workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out)
     return out
-
-
-def extract(affs: Path, out: Path, **options: Any) -> Any:
-    return workflows.extract_fragments(affs_file=affs, fragments_file=out, **options)
-
-
-def values(path: str | Path) -> np.ndarray:
-    array: np.ndarray = ld.open_volume(path).values
-    return array
-
-
-def in_memory(**options: Any) -> np.ndarray:
-    fragments: np.ndarray = ld.extract_fragments(tissue().affinities.values, **options)
-    return fragments
-
-
-def snapshot(folder: Path) -> dict[str, int]:
-    """When each file was last written."""
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
 # One answer
@@ -186,135 +147,6 @@ def test_affinities_of_longer_range(cluster_client: Client, tissue_zarr: Path, t
     found = RegionGraph.from_parquet(str(out / "rag"))
     np.testing.assert_array_equal(found.edges.sums, expected.edges.sums)
     np.testing.assert_array_equal(found.edges.counts, expected.edges.counts)
-
-
-# Nothing twice
-
-
-def test_a_second_run_computes_nothing(cluster_client: Client, tissue_zarr: Path, tmp_path: Path) -> None:
-    out, size = tmp_path / "out.zarr", world(32, 72, 88)
-    for _ in range(2):
-        before = snapshot(out) if out.exists() else None
-        results = [
-            extract(tissue_zarr, out, block_size=size, **REFINEMENT),
-            workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out, block_size=size),
-            workflows.extract_segmentation(fragments_file=out, out_file=out, threshold=0.3, block_size=size),
-        ]
-    assert [(r.blocks, r.skipped) for r in results] == [(2, 2)] * 3
-    after = snapshot(out)
-    written = {name for name in after if before is not None and before.get(name) != after[name]}
-    # Small tables that each block reads anew; no voxel, no record, no graph.
-    assert all(name.endswith(("refined.parquet", "lookup.parquet")) for name in written)
-
-
-def test_one_missing_record_is_one_block(cluster_client: Client, tissue_zarr: Path, tmp_path: Path) -> None:
-    out, size = tmp_path / "out.zarr", world(32, 36, 88)
-    expected = values(extract(tissue_zarr, out, block_size=size).outputs["fragments"])
-    records = sorted((out / "runs/extract_fragments/volumes/fragments/blocks").iterdir())
-    assert len(records) == 4
-    before = snapshot(out / "volumes")
-    records[2].unlink()
-    result = extract(tissue_zarr, out, block_size=size)
-    assert (result.blocks, result.skipped) == (4, 3)
-    after = snapshot(out / "volumes")
-    assert sum(before[name] != after[name] for name in before) == 1
-    np.testing.assert_array_equal(values(out / "volumes/fragments"), expected)
-
-
-def test_another_parameter_is_another_run(
-    cluster_client: Client, tissue_zarr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, size = tmp_path / "out.zarr", world(32, 72, 88)
-    extract(tissue_zarr, out, block_size=size)
-    capsys.readouterr()
-    result = extract(tissue_zarr, out, block_size=size, smoothing=2.0)
-    assert (result.blocks, result.skipped) == (2, 0)
-    assert "fragments: made anew, replacing 2 finished blocks (rules changed)" in capsys.readouterr().err
-    np.testing.assert_array_equal(values(out / "volumes/fragments"), in_memory(smoothing=2.0))
-    again = extract(tissue_zarr, out, block_size=size, smoothing=2.0, resume=False)
-    assert (again.blocks, again.skipped) == (2, 0)
-    assert "(as asked)" in capsys.readouterr().err
-
-
-def test_what_was_made_of_replaced_fragments_is_made_anew(
-    cluster_client: Client, tissue_zarr: Path, tmp_path: Path
-) -> None:
-    """Even of the same parameters: their affinities may have been predicted anew."""
-    out = tmp_path / "out.zarr"
-    extract(tissue_zarr, out)
-    workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out)
-    extract(tissue_zarr, out, resume=False)
-    for step in (workflows.find_segments, workflows.evaluate_volumes, workflows.extract_segmentation):
-        options: dict[str, Any] = {
-            "evaluate_volumes": {"gt_file": tissue_zarr, "gt_dataset": "volumes/labels"},
-            "extract_segmentation": {"out_file": out, "threshold": 0.5},
-        }.get(step.__name__, {})
-        with pytest.raises(ValueError, match=r"merges_hist_quant_75.* other fragments .* Run agglomerate"):
-            step(fragments_file=out, **options)
-    result = workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out)
-    assert (result.blocks, result.skipped) == (1, 0)
-    workflows.find_segments(fragments_file=out)
-
-
-def test_a_table_that_went_missing_is_made_again(
-    cluster_client: Client, tissue_zarr: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out.zarr"
-    extract(tissue_zarr, out)
-    workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out)
-    tables = sorted((out / "rag").glob("*.parquet"))
-    assert len(tables) == 4
-    contents = [path.read_bytes() for path in tables]
-    for table, content in zip(tables, contents, strict=True):
-        table.unlink()
-        workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out)
-        assert table.read_bytes() == content
-
-
-def test_a_run_killed_before_its_array_was_made_is_not_taken_for_one_that_began(
-    cluster_client: Client, tissue_zarr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Blocks of nothing but background are not written, so what an older run left there would show."""
-    out, size = tmp_path / "out.zarr", world(8, 72, 88)
-    extract(tissue_zarr, out, block_size=size)
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    mask = {"mask_file": tissue_zarr, "mask_dataset": "volumes/mask", "block_size": size}
-    with monkeypatch.context() as patch:
-        patch.setattr("lsd_dask.workflows.running.create_volume", killed)
-        with pytest.raises(KeyboardInterrupt):
-            extract(tissue_zarr, out, **mask)
-    extract(tissue_zarr, out, **mask)
-    expected = in_memory(mask=values(tissue_zarr / "volumes/mask"))
-    np.testing.assert_array_equal(values(out / "volumes/fragments"), expected)
-
-
-def test_datasets_of_one_name_in_different_groups_have_ledgers_and_graphs_of_their_own(
-    cluster_client: Client, tissue_zarr: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out.zarr"
-    names = ["fine/fragments", "coarse/fragments"]
-    for name, smoothing in zip(names, (0.7, 2.0), strict=True):
-        extract(tissue_zarr, out, fragments_dataset=name, smoothing=smoothing)
-        workflows.agglomerate(affs_file=tissue_zarr, fragments_file=out, fragments_dataset=name)
-    for name, smoothing in zip(names, (0.7, 2.0), strict=True):
-        assert extract(tissue_zarr, out, fragments_dataset=name, smoothing=smoothing).skipped == 1
-        graph = RegionGraph.from_parquet(str(out / "rag" / name))
-        expected = in_memory(smoothing=smoothing)
-        np.testing.assert_array_equal(graph.nodes.ids, np.unique(expected[expected > 0]))
-
-
-def test_workers_in_another_directory_find_relative_paths(
-    cluster_client: Client, tissue_zarr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    workflows.extract_fragments(affs_file=tissue_zarr, fragments_file="out.zarr", **REFINEMENT)
-    workflows.agglomerate(affs_file=tissue_zarr, fragments_file="out.zarr")
-    workflows.extract_segmentation(fragments_file="out.zarr", out_file="out.zarr", threshold=0.3)
-    assert {path.name for path in tmp_path.iterdir()} == {"out.zarr"}
-    assert values("out.zarr/volumes/segmentation").any()
 
 
 # Graph and merge trees
