@@ -114,12 +114,7 @@ class Ledger:
             "run": uuid.uuid4().hex,
             "identity": self.identity,
             "grid": None if grid is None else {"shape": grid.shape, "block_shape": grid.block_shape},
-            "started": _now(),
-            "by": _who(),
-            "versions": {
-                name: importlib.metadata.version(name)
-                for name in ("lsd-dask", "numpy", "numba", "dask", "zarr")
-            },
+            **provenance("lsd-dask", "numpy", "numba", "dask", "zarr"),
         }
         files.write_json(self._path(_HEADER), header)
 
@@ -201,6 +196,18 @@ class Ledger:
 
     def _path(self, *parts: str) -> str:
         return files.join(self.directory, *parts)
+
+
+def provenance(*packages: str) -> dict[str, Any]:
+    """Where and when a run begins: "started", "by", and the "versions" of some packages.
+
+    Examples
+    --------
+    >>> list(provenance("numpy")["versions"])
+    ['numpy']
+    """
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"started": _now(), "by": _who(), "versions": versions}
 
 
 def fingerprint_of(identity: Any) -> str:

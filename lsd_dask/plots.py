@@ -1,4 +1,4 @@
-"""Plots of scores: one run over its thresholds, several runs side by side, run lengths (extra ``view``)."""
+"""Plots: scores over thresholds, of one run or several; run lengths; losses over steps (extra ``view``)."""
 
 import io
 import math
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _DPI = 120
 _BEST: dict[str, Any] = {"marker": "o", "markersize": 8, "fillstyle": "none", "color": "crimson"}
+
+#: Running means are over this part of a curve.
+_SMOOTHED = 40
 
 #: The panel of split against merge errors, in the order in which their scores are looked for.
 _PLANES = (("voi_merge", "voi_split"), ("synapse_voi_merge", "synapse_voi_split"))
@@ -115,6 +118,26 @@ def plot_comparison(
     ImportError
         If matplotlib is not installed.
     """
+    return _save(draw_comparison(runs, metric=metric), path, title)
+
+
+def draw_comparison(runs: Mapping[str, Sequence[Row]], *, metric: str = "voi_sum") -> "Figure":
+    """Draw what `plot_comparison` writes, as a figure of matplotlib.
+
+    Parameters
+    ----------
+    runs, metric
+        As for `plot_comparison`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError, ImportError
+        As for `plot_comparison`.
+    """
     if not runs:
         raise ValueError("there are no runs to compare")
     ordered = {name: sorted(rows, key=lambda row: row["threshold"]) for name, rows in runs.items()}
@@ -126,7 +149,56 @@ def plot_comparison(
         _draw_plane(axes, ordered, plane, metric)
     _draw_curves(panels[len(planes)], ordered, metric)
     panels[len(planes)].legend(frameon=False, fontsize=8)
-    return _save(figure, path, title)
+    return figure
+
+
+def draw_training(panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]]) -> "Figure":
+    """Draw what changed over the steps of a training, such as losses, as a figure of matplotlib.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to tuple
+        Lines by name, for each panel by its name: numbers of steps, and a value at each. Where there are many
+        values, their running mean is drawn over them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no panel.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> figure = draw_training({"loss": {"lsds": ([10, 20], [0.3, 0.2])}})
+    >>> figure.axes[0].get_ylabel()
+    'loss'
+    """
+    if not panels:
+        raise ValueError("there is nothing to draw")
+    figure, drawn = _panels(len(panels), width=4.2, height=3.0, columns=3)
+    for axes, (name, lines) in zip(drawn, panels.items(), strict=True):
+        for label, (steps, values) in lines.items():
+            _draw_smoothed(axes, np.asarray(steps, float), np.asarray(values, float), label)
+        axes.set(xlabel="steps", ylabel=name)
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_smoothed(axes: "Axes", steps: np.ndarray, values: np.ndarray, label: str) -> None:
+    width = len(values) // _SMOOTHED
+    if width < 2:
+        axes.plot(steps, values, marker=".", markersize=4, linewidth=1.2, label=label)
+        return
+    (line,) = axes.plot(steps, values, linewidth=0.6, alpha=0.3)
+    mean = np.convolve(values, np.full(width, 1 / width), "valid")
+    middle = np.convolve(steps, np.full(width, 1 / width), "valid")
+    axes.plot(middle, mean, color=line.get_color(), linewidth=1.4, label=label)
 
 
 def plot_run_lengths(
@@ -207,14 +279,16 @@ def _words(metric: str) -> str:
     return metric.replace("_", " ").replace("voi", "VOI").replace("erl", "ERL").replace("nid", "NID")
 
 
-def _panels(count: int, width: float = 2.6, height: float = 2.1) -> "tuple[Figure, list[Axes]]":
-    """A figure of some panels, in rows of at most five."""
+def _panels(
+    count: int, width: float = 2.6, height: float = 2.1, columns: int = 5
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of some panels, in rows of at most so many."""
     try:
         # Without matplotlib's global state: no window, no figure that stays open.
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('Plots need matplotlib: pip install "lsd-dask[view]"') from error
-    columns = min(count, 5)
+    columns = min(count, columns)
     lines = math.ceil(count / columns)
     size = (columns * width, lines * height)
     figure = Figure(figsize=size, dpi=_DPI)

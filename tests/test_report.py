@@ -15,10 +15,11 @@ from matplotlib.image import imread
 
 from lsd_dask import cli, save_volume, viewing, workflows
 from lsd_dask.blocks import BlockGrid
+from lsd_dask.evaluation import ScoreTable
 from lsd_dask.runs import RunFailedError
 from lsd_dask.viewing.blocks import _project
 from lsd_dask.viewing.figures import as_png
-from lsd_dask.workflows.report import RunFacts
+from lsd_dask.workflows.report_runs import RunFacts
 from lsd_dask.workflows.status import StepStatus
 
 from .tissue import tissue
@@ -162,6 +163,45 @@ def test_a_report_that_cannot_be_written_stops_a_step_before_it_begins(
     with pytest.raises(FileNotFoundError, match="no step of lsd-dask has written"):
         workflows.report(str(container))
     assert not (container / "report.html").exists()
+
+
+def scores(folder: Path, name: str, sums: dict[float, float]) -> str:
+    row = {"method": name, "merge_function": "mean"}
+    rows = [
+        {**row, "threshold": t, "voi_split": s / 4, "voi_merge": s, "voi_sum": s} for t, s in sums.items()
+    ]
+    ScoreTable(rows, {"method": name}).to_parquet(str(folder / f"{name}.parquet"))
+    return str(folder / f"{name}.parquet")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_comparison_leaves_its_report(tmp_path: Path, elsewhere: bool) -> None:
+    runs = [scores(tmp_path, "<a>", {0.2: 2.0, 0.4: 1.0}), scores(tmp_path, "b&c", {0.2: 1.5, 0.4: 3.0})]
+    other = [scores(tmp_path, name, {0.2: 1.0, 0.4: 3.0}) for name in ("va", "vb")]
+    page = tmp_path / "pages" / "both.html"
+    workflows.compare(
+        runs=runs,
+        validation=other if elsewhere else None,
+        out_file=str(tmp_path / "both.parquet"),
+        report=str(page),
+    )
+    seen = Checked(page)
+    assert seen.tables[0] == [
+        ["run", "threshold", "voi split", "voi merge", "voi sum"],
+        ["<a>", "0.2", "0.5", "2", "2"] if elsewhere else ["<a>", "0.4", "0.25", "1", "1"],
+        ["b&c", "0.2", "0.375", "1.5", "1.5"],
+    ]
+    assert [row[2:] for row in seen.tables[1][1:]] == [[path] if elsewhere else [] for path in other]
+    assert ["voi_sum", "1", "0.4"] in seen.tables[2]
+    assert ["voi_sum", "1.5", "0.2"] in seen.tables[3]
+    assert seen.headings[1:] == ["Scores: <a>", "Scores: b&c", "Configuration"]
+    assert len(seen.pictures) == 3
+    assert "metric: voi_sum" in seen.folded
+
+    assert cli.main(["report", str(tmp_path / "both.parquet")]) == 0
+    assert Checked(tmp_path / "both.html").tables == seen.tables
+    with pytest.raises(ValueError, match="expected those of compare: metric, reported, run"):
+        workflows.report(runs[0])
 
 
 @given(st.data())

@@ -243,7 +243,8 @@ class TestRecords:
     def test_logs_pictures_and_checkpoints(self, tmp_path):
         run(tmp_path, 10, snapshot_every=5, keep_checkpoints=True, checkpoint_every=5)
         names = {path.name for path in tmp_path.iterdir()}
-        assert names == {"last.pt", "iteration_0000005.pt", "iteration_0000010.pt", "logs", "snapshots"}
+        checkpoints = {"last.pt", "iteration_0000005.pt", "iteration_0000010.pt"}
+        assert names == checkpoints | {"logs", "snapshots", "training.json"}
         assert len(list((tmp_path / "snapshots").glob("*.png"))) == 2
         assert list((tmp_path / "logs").glob("events*"))
 
@@ -253,7 +254,7 @@ class TestRecords:
         with image.open(tmp_path / "snapshots" / "iteration_0000005.png") as picture:
             colours = np.asarray(picture)
         # Three panels of 24 voxels, enlarged 8 times: raw, affinities, descriptors; predictions below.
-        assert colours.shape == (8 * (2 * 24 + 4), 3 * 8 * (24 + 4), 3)
+        assert colours.shape == (2 * 8 * 24 + 4, 3 * (8 * 24 + 4), 3)
         assert len(np.unique(colours[: 8 * 24, : 8 * 24])) > 10
 
     def test_a_loss_that_is_not_finite(self, tmp_path):

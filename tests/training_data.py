@@ -1,9 +1,13 @@
 """Small volumes to train on, and networks that learn from them in seconds."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from scipy import ndimage
 
+from lsd_dask import save_volume
 from lsd_dask.grids import Grid, spatial_dims
 from lsd_dask.lazy import label
 from lsd_dask.training.augmentation import AugmentationConfig
@@ -12,6 +16,19 @@ from lsd_dask.training.sources import TrainingVolume, prepare_volumes
 from lsd_dask.training.targets import SampleSpec
 
 MIRRORED = AugmentationConfig(mirror=(0, 1), transpose=(0, 1), intensity_scale=(0.9, 1.1), grow_boundary=1)
+
+#: A network and a training of seconds.
+SMALL = {
+    "preset": "tiny-2d",
+    "num_fmaps": 4,
+    "output_shape": [20, 20],
+    "lsd_sigma": 12,
+    "iterations": 6,
+    "batch_size": 2,
+    "validate_every": 3,
+    "snapshot_every": 3,
+    "num_threads": 1,
+}
 
 
 def cells(shape: tuple[int, ...], *, number: int = 12, seed: int = 0) -> np.ndarray:
@@ -65,3 +82,28 @@ def prepared(*volumes: TrainingVolume, of: SampleSpec) -> list[TrainingVolume]:
     return prepare_volumes(
         volumes, dims=of.model.dims, channels=1, voxel_size=(4.0,) * of.model.dims, shape=of.output_shape
     )
+
+
+def store_cells(path: Path) -> Path:
+    """Write two volumes of cells with their images, "train" and "held_out", into a container."""
+    for name, seed in (("train", 0), ("held_out", 1)):
+        labels = cells((3, 60, 60), number=30, seed=seed)
+        save_volume(labels, path / name / "labels", voxel_size=(40, 4, 4))
+        save_volume(image_of(labels, seed=seed), path / name / "raw", voxel_size=(40, 4, 4))
+    return path
+
+
+def named_volume(container: Path, name: str = "train", **options: Any) -> dict[str, Any]:
+    """One of them, as `train` is told of it."""
+    return {
+        "raw_file": str(container),
+        "raw_dataset": f"{name}/raw",
+        "labels_dataset": f"{name}/labels",
+        **options,
+    }
+
+
+def training_options(container: Path, **changes: Any) -> dict[str, Any]:
+    """Options of a training of seconds, in a folder beside the container."""
+    made = {**SMALL, "volumes": [named_volume(container)], "out_dir": str(container.parent / "network")}
+    return {**made, **changes}

@@ -1,7 +1,7 @@
 """Scores of several runs in one table and one plot, at thresholds that may have been chosen elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -15,18 +15,7 @@ from lsd_dask.plots import plot_comparison
 from .config import workflow
 from .models import CompareConfig
 from .running import StepResult, console, report
-from .scoring import draw, picture_beside
-
-#: Scores that are told of each run, of those that it has.
-TOLD = (
-    "voi_split",
-    "voi_merge",
-    "voi_sum",
-    "adapted_rand_error",
-    "cremi_score",
-    "expected_run_length",
-    "normalized_erl",
-)
+from .scoring import at_thresholds, draw, picture_beside
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,7 @@ def compare(config: CompareConfig) -> Comparison:
         reports=reports,
     )
     report(result)
-    console.print(_shown(names, reports))
+    console.print(_shown(dict(zip(names, reports, strict=True))))
     return result
 
 
@@ -94,10 +83,9 @@ def _names(paths: Sequence[str], tables: Sequence[ScoreTable]) -> tuple[str, ...
     return methods if all(methods) and len(set(methods)) == len(methods) else tuple(paths)
 
 
-def _shown(names: Sequence[str], reports: Sequence[Report]) -> Table:
-    metrics = [name for name in TOLD if any(name in found.reported for found in reports)]
-    table = Table("run", "threshold", *(name.replace("_", " ") for name in metrics))
-    for name, found in zip(names, reports, strict=True):
-        cells = [f"{found.reported[m]:.4g}" if m in found.reported else "" for m in metrics]
-        table.add_row(name, f"{found.threshold:g}", *cells)
+def _shown(reports: Mapping[str, Report]) -> Table:
+    columns, rows = at_thresholds({name: found.reported for name, found in reports.items()})
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
     return table

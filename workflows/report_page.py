@@ -57,6 +57,13 @@ class Page:
             f"<figcaption>{caption}</figcaption></figure>"
         )
 
+    def row(self, pictures: Mapping[str, bytes]) -> None:
+        """Add PNG pictures side by side, by their captions."""
+        self._parts.append('<div class="row">')
+        for caption, content in pictures.items():
+            self.picture(content, caption)
+        self._parts.append("</div>")
+
     def data(self, data: Mapping[str, Any], summary: str | None = None) -> None:
         """Add plain data as YAML, folded up if it has a summary; nothing where there is none."""
         if not data:
@@ -87,6 +94,8 @@ table {{ border-collapse: collapse; font-size: 0.9em; }}
 th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.8em 0.25em 0; }}
 td {{ border-bottom: 1px solid #eee; }}
 figure {{ margin: 1em 0; }}
+.row {{ display: flex; flex-wrap: wrap; gap: 0 2em; }}
+.row figure {{ flex: 1 1 300px; }}
 figcaption {{ color: #777; font-size: 0.85em; }}
 img {{ max-width: 100%; height: auto; }}
 pre {{ background: #f6f6f6; padding: 0.8em; overflow-x: auto; font-size: 0.85em; }}
@@ -107,3 +116,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took.
+
+    >>> duration(12.34), duration(754), duration(36000)
+    ('12.3 s', '12 min 34 s', '10 h 0 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def to_the_second(time: str) -> str:
+    """Shorten a time for people.
+
+    >>> to_the_second("2026-11-24T16:15:16.987+00:00")
+    '2026-11-24 16:15:16'
+    """
+    return time[:19].replace("T", " ")

@@ -1,8 +1,9 @@
-"""One section through the middle of a result, with what it was made of, for a report."""
+"""Sections for a report: of a result with what it was made of, and of what a network learns from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from lsd_dask import viewing
@@ -39,13 +40,56 @@ def draw_result(container: str, identities: Sequence[Mapping[str, Any]]) -> tupl
     volumes = _volumes(container, identities)
     if not volumes:
         return None, []
-    kinds = {name: kind_of(name, v.dtype, v.channels, v.grid.ndim) for name, v in volumes.items()}
-    ordered = sorted(volumes, key=lambda name: _ORDER.index(kinds[name]))
+    kinds = _kinds(volumes)
     # Of the last one, as a result is smaller than what it was made of, if they differ.
-    place = _middle(volumes[ordered[-1]].grid)
+    return _draw(volumes, kinds, _middle(volumes[list(kinds)[-1]].grid))
+
+
+def draw_training_volume(
+    raw_path: str,
+    labels_path: str,
+    offset: Sequence[float] | None = None,
+    shape: Sequence[float] | None = None,
+) -> tuple[bytes | None, list[str]]:
+    """Draw a section of raw data with their labels.
+
+    Parameters
+    ----------
+    raw_path, labels_path
+        Paths or URLs of the volumes.
+    offset, shape
+        Region of the labels, in world units; by default all of them.
+
+    Returns
+    -------
+    picture : bytes or None
+        PNG; None where there is nothing to draw.
+    problems : list of str
+        What is wrong with the volumes that could not be read.
+    """
+    try:
+        volumes = {"raw": open_stored(raw_path), "labels": open_stored(labels_path)}
+        grid = volumes["labels"].grid
+        if offset is not None and shape is not None:
+            grid = grid.crop(grid.region(offset, shape))
+    except (FileNotFoundError, ValueError) as error:
+        # They may have been moved or replaced since.
+        return None, [str(error)]
+    return _draw(volumes, {"raw": "image", "labels": "labels"}, _middle(grid))
+
+
+def _kinds(volumes: Mapping[str, StoredVolume]) -> dict[str, Kind]:
+    """Kinds of volumes, what is drawn first before all others."""
+    kinds = {name: kind_of(name, v.dtype, v.channels, v.grid.ndim) for name, v in volumes.items()}
+    return dict(sorted(kinds.items(), key=lambda item: _ORDER.index(item[1])))
+
+
+def _draw(
+    volumes: Mapping[str, StoredVolume], kinds: Mapping[str, Kind], place: Grid
+) -> tuple[bytes | None, list[str]]:
     drawn: dict[str, Any] = {}
     problems = []
-    for name in ordered:
+    for name in kinds:
         try:
             section = _section(volumes[name], place)
         except ValueError as error:
@@ -67,6 +111,9 @@ def _shown(section: xr.DataArray, kind: Kind) -> xr.DataArray:
     if kind == "descriptors" and section.sizes["channel"] in (6, 10):
         offsets: xr.DataArray = viewing.descriptor_images(section)["mean offset"]
         return offsets
+    if kind == "labels" and section.dtype.itemsize < 4:
+        # Integers of fewer bits are drawn in grey.
+        return section.astype(np.uint32)
     return section.isel(channel=0) if kind == "image" and "channel" in section.dims else section
 
 

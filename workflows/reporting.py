@@ -1,14 +1,14 @@
-"""The option `report` of steps: a page is written when a step ends, also when blocks of it failed."""
+"""The option `report` of steps: a page is written when a step ends, also when it failed."""
 
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from .options import Config, RunOptions
+from .options import Config, ReportOptions
 
-#: Keys that name the container a step writes to, the first one that is given.
-_CONTAINERS = ("out_container", "out_file", "lsds_file", "fragments_file", "in_file")
+#: Keys that name what a step writes to, the first one that is given.
+_CONTAINERS = ("out_container", "out_dir", "out_file", "lsds_file", "fragments_file", "in_file")
 
 #: Whether a step is under way that will write the report: its parts need not.
 _under_way: ContextVar[bool] = ContextVar("_under_way", default=False)
@@ -28,13 +28,14 @@ def reported(config: Config) -> Iterator[None]:
     ImportError, OSError
         Before the step begins, if the report could not be written.
     """
-    path = config.report if isinstance(config, RunOptions) else None
+    path = config.report if isinstance(config, ReportOptions) else None
     if path is None or _under_way.get():
         yield
         return
     # Late, as a configuration is read without what draws pictures and reads volumes.
     pages = importlib.import_module(".report", __package__)
-    failures = importlib.import_module("lsd_dask.runs").RunFailedError
+    # Of blocks, and of a training whose loss is not finite any more.
+    failures = (importlib.import_module("lsd_dask.runs").RunFailedError, FloatingPointError)
     pages.check_report(path)
     container = next(value for key in _CONTAINERS if (value := getattr(config, key, None)) is not None)
     told = {"step": config.step, **config.model_dump(mode="json")}

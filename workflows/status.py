@@ -11,6 +11,7 @@ from lsd_dask.blocks import BlockGrid
 from lsd_dask.containers import normalise_path
 from lsd_dask.ledgers import Ledger, lock_of
 
+from .report_page import to_the_second
 from .running import console
 
 type State = Literal["done", "running", "failed", "interrupted"]
@@ -97,7 +98,7 @@ def print_status(container: str) -> None:
             blocks,
             str(len(one.failures)),
             missing,
-            _to_the_second(one.started),
+            to_the_second(one.started),
             one.by,
         )
     console.print(table)
@@ -153,12 +154,3 @@ def _state(complete: bool, failures: dict[str, str], lock: dict[str, object]) ->
     if complete:
         return "done"
     return "failed" if failures else "interrupted"
-
-
-def _to_the_second(time: str) -> str:
-    """Shorten a time for people.
-
-    >>> _to_the_second("2026-11-24T16:15:16.987+00:00")
-    '2026-11-24 16:15:16'
-    """
-    return time[:19].replace("T", " ")

@@ -79,15 +79,11 @@ class ScoreTable:
             raise ValueError(
                 f"{path}: found the columns {', '.join(table.column_names)}, expected {', '.join(expected)}"
             )
-        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for record in table.select(expected).to_pylist():
-            key = tuple(record[name] for name in KEYS)
-            row = rows.setdefault(key, dict(zip(KEYS, key, strict=True)))
-            row[record["metric"]] = record["value"]
+        rows = by_threshold(table.select(expected).to_pylist())
         if not rows:
             raise ValueError(f"{path}: found no scores")
         with naming(path):
-            return cls(list(rows.values()), facts["configuration"])
+            return cls(rows, facts["configuration"])
 
     def best(self, metric: str = "voi_sum") -> Row:
         """The row with the best value of a metric: see `best_row`."""
@@ -206,3 +202,20 @@ def tidy(rows: Sequence[Row]) -> dict[str, list[Any]]:
             columns["metric"].append(metric)
             columns["value"].append(float(value))
     return columns
+
+
+def by_threshold(records: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows by threshold of those of a table that `tidy` made.
+
+    Examples
+    --------
+    >>> row = {"method": "a", "merge_function": "mean", "threshold": 0.5}
+    >>> by_threshold([{**row, "metric": "nid", "value": 0.2}]) == [{**row, "nid": 0.2}]
+    True
+    """
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in records:
+        key = tuple(record[name] for name in KEYS)
+        row = rows.setdefault(key, dict(zip(KEYS, key, strict=True)))
+        row[record["metric"]] = record["value"]
+    return list(rows.values())

@@ -1,14 +1,18 @@
-"""What a training leaves to be looked at: losses and scores for TensorBoard, and pictures."""
+"""What a training leaves to be looked at: what it was told, losses and scores for TensorBoard, pictures."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from .. import files
+from ..ledgers import provenance
 from .extra import torch
 from .snapshots import save_snapshot
+
+#: In the folder of a training: what it was told, logs, and pictures.
+DESCRIPTION, LOGS, SNAPSHOTS = "training.json", "logs", "snapshots"
 
 
 class Recorder:
@@ -25,7 +29,7 @@ class Recorder:
     """
 
     def __init__(self, directory: str, first: int) -> None:
-        self.directory = Path(directory)
+        self.directory = directory
         self._writer: Any = None
         self._sums: dict[str, list[float]] = {}
         if "://" in directory:
@@ -34,7 +38,7 @@ class Recorder:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._writer = SummaryWriter(str(self.directory / "logs"), purge_step=first + 1 if first else None)
+        self._writer = SummaryWriter(files.join(directory, LOGS), purge_step=first + 1 if first else None)
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +48,11 @@ class Recorder:
     ) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    def describe(self, told: Mapping[str, Any]) -> None:
+        """Note what the training is, when it began, and with which packages."""
+        noted = {**provenance("lsd-dask", "numpy", "torch"), **told}
+        files.write_json(files.join(self.directory, DESCRIPTION), noted)
 
     def add_losses(self, iteration: int, losses: Mapping[str, float], rate: float, *, every: int) -> None:
         """Log the means of the last losses, each time so many steps are done."""
@@ -63,7 +72,7 @@ class Recorder:
     ) -> None:
         """Draw the first sample of a batch: raw data, targets and predictions."""
         save_snapshot(
-            str(self.directory / "snapshots" / f"iteration_{iteration:07d}.png"),
+            files.join(self.directory, SNAPSHOTS, f"iteration_{iteration:07d}.png"),
             batch["raw"][0].float().numpy(),
             {name: target[0].numpy() for name, target in batch["targets"].items()},
             {name: prediction[0].float().cpu().numpy() for name, prediction in predictions.items()},

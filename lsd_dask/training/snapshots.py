@@ -35,23 +35,23 @@ def save_snapshot(
     begin = [(n - m) // 2 for n, m in zip(raw.shape[1:], shape, strict=True)]
     inside = tuple(slice(b, b + m) for b, m in zip(begin, shape, strict=True))
     grey = np.repeat((raw[(slice(0, 1), *inside)] + 1) / 2, 3, axis=0)
-    columns = [_stacked(_section(grey), np.ones_like(_section(grey)))]
-    columns += [_stacked(_section(targets[name]), _section(predictions[name])) for name in targets]
-    image = Image.fromarray(np.concatenate(columns, axis=1))
     enlarged = max(1, -(-_WIDTH // shape[-1]))
-    image = image.resize((image.width * enlarged, image.height * enlarged), Image.Resampling.NEAREST)
+    raw_panel = _panel(grey, enlarged)
+    columns = [_stacked(raw_panel, np.ones_like(raw_panel))]
+    columns += [_stacked(_panel(targets[n], enlarged), _panel(predictions[n], enlarged)) for n in targets]
     buffer = io.BytesIO()
-    image.save(buffer, "png")
+    Image.fromarray(np.concatenate(columns, axis=1)).save(buffer, "png")
     files.write_bytes(path, buffer.getvalue())
 
 
-def _section(channels: np.ndarray) -> np.ndarray:
-    """The middle section as (y, x, 3) from 0 to 1."""
+def _panel(channels: np.ndarray, enlarged: int) -> np.ndarray:
+    """The middle section as (y, x, 3) from 0 to 1, each voxel so many pixels wide."""
     while channels.ndim > 3:
         channels = channels[:, channels.shape[1] // 2]
     colours = np.zeros((3, *channels.shape[1:]))
     colours[: len(channels[:3])] = channels[:3]
-    return np.moveaxis(np.clip(colours, 0, 1), 0, -1)
+    panel = np.moveaxis(np.clip(colours, 0, 1), 0, -1)
+    return panel.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
 
 
 def _stacked(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:

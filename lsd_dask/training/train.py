@@ -141,6 +141,7 @@ def train(
     *,
     voxel_size: tuple[float, ...],
     identity: Mapping[str, Any] | None = None,
+    configuration: Mapping[str, Any] | None = None,
     validate: Callable[[Model], Mapping[str, float]] | None = None,
     progress: Callable[[int, Mapping[str, float]], None] | None = None,
     resume: bool = True,
@@ -164,6 +165,8 @@ def train(
         Noted in the checkpoints, in world units.
     identity : mapping, optional
         What else decides the result: volumes, masks, augmentation.
+    configuration : mapping, optional
+        What the caller was told, as plain data: noted for reports.
     validate : callable, optional
         Scores the network on volumes it does not see. The checkpoint with the lowest "score" is kept as the
         best.
@@ -196,6 +199,8 @@ def train(
     if not first:
         files.remove(run.path(BEST))
     with Recorder(directory, first) as recorder:
+        if first < options.iterations:
+            recorder.describe(run.description(dict(configuration or {})))
         for iteration, batch in zip(
             range(first, options.iterations), _batches(sampler, options, first), strict=False
         ):
@@ -260,6 +265,18 @@ class _Run:
 
     def path(self, name: str) -> str:
         return files.join(self.directory, name)
+
+    def description(self, configuration: dict[str, Any]) -> dict[str, Any]:
+        """What the training is, for people."""
+        return {
+            "network": self.model.config.model_dump(),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "voxel_size": self.voxel_size,
+            "device": str(self.device),
+            "options": asdict(self.options),
+            "identity": self.identity,
+            "configuration": configuration,
+        }
 
     def step(
         self, iteration: int, batch: Mapping[str, Any]
