@@ -12,6 +12,7 @@ import math
 import resource
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,13 +138,13 @@ def run_blocks(
         report(summary)
 
     waiting = (block for block in grid if block.name not in done)
-    for block, future in _run_some(step, recorded, waiting, ledger, client, needs):
+    for block, future in _run_some(step, recorded, waiting, client, needs):
         if isinstance(error := _error_of(future), KilledWorker):
             killers.append(block)
         else:
             count(block, _explain(error))
     for suspect in killers:
-        for block, future in _run_some(step, recorded, [suspect], ledger, client, needs):
+        for block, future in _run_some(step, recorded, [suspect], client, needs):
             count(block, _explain(_error_of(future)))
     summary.seconds = time.perf_counter() - started
     if failed:
@@ -193,7 +194,6 @@ def _run_some(
     step: str,
     task: RecordedTask,
     blocks: Iterable[Block],
-    ledger: Ledger,
     client: Client,
     resources: Mapping[str, float] | None,
 ) -> Iterable[tuple[Block, Future]]:
@@ -202,11 +202,13 @@ def _run_some(
     running: dict[str, Block] = {}
 
     capacity = _Capacity(client)
+    # A result of another run must never be taken for this one. Keys are short: the scheduler reads them as
+    # keys of dictionaries, and Python 3.12 keeps all of those for ever.
+    run = uuid.uuid4().hex[:12]
 
     def submit(count: int) -> list[Future]:
         upcoming = list(itertools.islice(waiting, count))
-        # pure=False and a key of its own: a result of an earlier run must never be taken for this one.
-        keys = [f"{step}-{block.name}-{ledger.fingerprint}-{time.time_ns()}" for block in upcoming]
+        keys = [f"{step}-{block.name}-{run}" for block in upcoming]
         running.update(zip(keys, upcoming, strict=True))
         # Of `dask.annotate`, resources would be lost when the graph is optimised.
         futures: list[Future] = client.map(
