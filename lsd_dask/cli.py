@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _use(name: str, arguments: Sequence[str]) -> int:
     """Run a command that is no step."""
-    options = TOOLS[name].parser(name).parse_args(arguments)
+    parser = TOOLS[name].parser(name)
+    options, unknown = parser.parse_known_args(arguments)
+    _refuse(parser, unknown, vars(options), "unexpected {!r}")
     try:
         TOOLS[name].run(options)
     except KeyboardInterrupt:
@@ -134,6 +136,8 @@ def _report(error: BaseException, step: str) -> int:
         print(f"{command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
     message = str(error).removeprefix(f"{step}: ") or type(error).__name__
+    # Functions name their keyword, which is an option here.
+    message = message.replace("pass overwrite=True", "pass --overwrite")
     hint = "--help explains every key" if isinstance(error, ConfigError) else "--debug shows the traceback"
     print(f"{command}: {message}\n({hint})", file=sys.stderr)
     return WRONG_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
@@ -225,8 +229,8 @@ def _argument(model: type[Config], key: str) -> dict[str, Any]:
         return settings | {"action": argparse.BooleanOptionalAction}
     if _is_list(hint):
         return settings | {"nargs": "+", "metavar": "N"}
-    if _is_names(hint):
-        metavar = key.rpartition("_")[2].upper().removesuffix("S")
+    if _is_names(hint) or _is_volumes(hint):
+        metavar = "PATH" if _is_volumes(hint) else key.rpartition("_")[2].upper().removesuffix("S")
         # Given again, values add up: each that begins with a hyphen has to be given as --option=VALUE.
         return settings | {"nargs": "+", "action": "extend", "metavar": metavar}
     return settings | {"metavar": _metavar(hint, key)}
@@ -249,13 +253,21 @@ def _default(model: type[Config], key: str) -> str:
 
 def _parse(parser: argparse.ArgumentParser, model: type[Config], arguments: Sequence[str]) -> dict[str, Any]:
     options, unknown = parser.parse_known_args([_as_option(argument) for argument in arguments])
+    unexpected = "unexpected {!r}: one configuration is taken, before the options"
+    _refuse(parser, unknown, model.model_fields, unexpected)
+    return vars(options)
+
+
+def _refuse(
+    parser: argparse.ArgumentParser, unknown: Sequence[str], keys: Collection[str], unexpected: str
+) -> None:
+    """End with an error if there are arguments that the parser does not know."""
     for argument in unknown:
         if not argument.startswith("-"):
-            parser.error(f"unexpected {argument!r}: one configuration is taken, before the options")
+            parser.error(unexpected.format(argument))
         name = argument.partition("=")[0]
-        closest = _suggestion(name.strip("-").replace("-", "_"), [*model.model_fields, "help"], "--")
+        closest = _suggestion(name.strip("-").replace("-", "_"), [*keys, "help"], "--")
         parser.error(f"there is no option {name}{closest}")
-    return vars(options)
 
 
 def _as_option(argument: str) -> str:
@@ -269,6 +281,8 @@ def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
     hint = option_type(model, key)
     if isinstance(given, list) and _is_names(hint):
         return None if given == ["null"] else given
+    if isinstance(given, list) and _is_volumes(hint):
+        return None if given == ["null"] else [_path_or_keys(key, text) for text in given]
     if isinstance(given, list):
         entries = re.split(r"[\s,\[\]()]+", " ".join(given))
         given = [entry for entry in entries if entry]
@@ -277,12 +291,19 @@ def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
         return None if given == ["null"] else given
     if given == "null":
         return None
-    if typing.get_origin(hint) is tuple:
-        try:
-            return json.loads(str(given))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"--{_hyphens(key)}: expected JSON, found {given!r} ({error})") from None
-    return given
+    return _json(key, str(given)) if typing.get_origin(hint) is tuple else given
+
+
+def _path_or_keys(key: str, given: str) -> Any:
+    """Return the path of a volume, or its keys where those are given."""
+    return _json(key, given) if given.lstrip().startswith(("{", "[")) else given
+
+
+def _json(key: str, given: str) -> Any:
+    try:
+        return json.loads(given)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--{_hyphens(key)}: expected JSON, found {given!r} ({error})") from None
 
 
 def _is_list(hint: Any) -> bool:
@@ -295,6 +316,12 @@ def _is_list(hint: Any) -> bool:
 def _is_names(hint: Any) -> bool:
     """Tell whether a type is a list of names or paths, in which nothing is a separator."""
     return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str
+
+
+def _is_volumes(hint: Any) -> bool:
+    """Tell whether a type is a list of volumes, each a path or a configuration of its own."""
+    first = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
+    return isinstance(first, type) and issubclass(first, Config)
 
 
 def _example(model: type[Config]) -> str:

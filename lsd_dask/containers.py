@@ -1,6 +1,5 @@
 """Zarr containers: finding arrays by "container and array in one" paths, and creating arrays in them."""
 
-import difflib
 import os
 import tempfile
 import time
@@ -22,6 +21,7 @@ from zarr.codecs import ZstdCodec
 
 from . import files
 from .checks import described
+from .missing import listed, missing_array, missing_path
 from .stores import is_remote as is_remote
 from .stores import options_for, retried
 
@@ -155,7 +155,7 @@ def find_node(path: str) -> Node:
     Raises
     ------
     FileNotFoundError
-        If the path or its container does not exist. The message lists the arrays of the container.
+        If the path or its container does not exist. The message tells the nearest names, or those there are.
     """
     node = open_node(path)
     if node is not None:
@@ -167,7 +167,7 @@ def find_node(path: str) -> Node:
             if isinstance(above, zarr.Group):
                 names = arrays_below(above, container)
             raise FileNotFoundError(missing_array(container, path[len(container) + 1 :], names))
-    raise FileNotFoundError(f"{path}: there is no zarr container at or above this path")
+    raise FileNotFoundError(missing_path(path))
 
 
 def arrays_below(group: zarr.Group, path: str) -> list[str]:
@@ -269,7 +269,7 @@ def container_of(path: str) -> tuple[str, str, Literal[2, 3] | None]:
             raise NotADirectoryError(f"{path}: {candidate} is a file, expected a zarr container or a folder")
     container = list(existing)[-1] if existing else next(iter(suffixed), None)
     if container is None or container == path:
-        example = f"{container or path + '.zarr'}/volumes/segmentation"
+        example = f"{container or 'out.zarr'}/volumes/raw"
         raise ValueError(
             f"{path}: expected a container and the name of an array in it, for instance {example}"
         )
@@ -450,47 +450,3 @@ def _lock(container: str) -> AbstractContextManager[Any]:
         return nullcontext()
     digest = blake2b(str(Path(container).resolve()).encode(), digest_size=8).hexdigest()
     return FileLock(Path(tempfile.gettempdir()) / f"lsd_dask-{os.getuid()}-{digest}.lock")
-
-
-def missing_array(container: str, wanted: str, names: Sequence[str]) -> str:
-    """Message for an array that is not there: the nearest name, and those that are.
-
-    Parameters
-    ----------
-    container, wanted : str
-    names : sequence of str
-        The arrays of the container.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> missing_array("em.zarr", "volumes/labels", ["volumes/label"])
-    "em.zarr holds no array 'volumes/labels'; did you mean 'volumes/label'? Its arrays: volumes/label"
-    """
-    nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-    return f"{container} holds no array {wanted!r}{hint} Its arrays: {listed(names)}"
-
-
-def listed(names: Sequence[str], limit: int = 12) -> str:
-    """Join names for a message; past the limit, say how many there are.
-
-    Parameters
-    ----------
-    names : sequence of str
-    limit : int, optional
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> listed(["raw", "labels", "mask"], limit=2)
-    'raw, labels, ... (3 in all)'
-    """
-    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
-    return (", ".join(names[:limit]) + more) or "none"

@@ -33,6 +33,20 @@ def join(directory: str | os.PathLike[str], *parts: str) -> str:
     return "/".join([os.fspath(directory).rstrip("/"), *(p.strip("/") for p in parts if p.strip("/"))])
 
 
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as people read it best: from the working directory, where that is shorter.
+
+    Examples
+    --------
+    >>> shown(Path.cwd() / "out.zarr"), shown("out.zarr/rag/"), shown("s3://bucket/out.zarr")
+    ('out.zarr', 'out.zarr/rag', 's3://bucket/out.zarr')
+    """
+    text = os.fspath(path)
+    if "://" in text:
+        return text
+    return min(os.path.relpath(text), str(Path(text).absolute()), key=len)
+
+
 def split_at(path: str, suffixes: tuple[str, ...]) -> tuple[str, str] | None:
     """Split a path after its first part with one of these suffixes, in any case: container and name in it.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from . import containers, hdf5, metadata, n5, ngff, precomputed, stacks
+from . import containers, hdf5, metadata, missing, n5, ngff, precomputed, stacks
 from .checks import naming, real_numbers, whole_number
 from .grids import Grid
 from .metadata import Layout
@@ -208,7 +208,7 @@ def _open_group(path: str, group: zarr.Group, level: int, stated: Mapping[str, A
     arrays = containers.arrays_below(group, path)
     if len(arrays) == 1:
         return _open_zarr(f"{path}/{arrays[0]}", level, stated)
-    names = containers.listed(arrays)
+    names = missing.listed(arrays)
     raise ValueError(f"{path}: this is a group, not an array; name one of its arrays: {names}")
 
 

@@ -17,10 +17,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .containers import is_remote, missing_array
+from .containers import is_remote
 from .files import split_at
 from .grids import Grid, Region
 from .metadata import layout_from_attributes, volume_attributes
+from .missing import missing_array
 from .storage import StoredVolume, chunk_shape_for
 
 #: What ends the name of an HDF5 file.

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .containers import missing_array
 from .files import split_at
 from .grids import Grid
 from .metadata import Layout, axes_of, layout_from_attributes
+from .missing import missing_array
 from .stores import is_remote
 from .tensorstores import (
     StoredTensor,

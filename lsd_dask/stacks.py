@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .grids import Grid, Region, spatial_dims
+from .missing import missing_path
 from .storage import StoredVolume
 
 #: What ends the name of an image file.
@@ -112,7 +113,8 @@ def open_stack(path: str, stated: Mapping[str, Any]) -> StoredStack:
     pattern = _pattern_of(path)
     files = _list_files(pattern)
     if not files:
-        raise FileNotFoundError(f"{path}: no image files match")
+        no_match = f"{path}: no image files match" if glob.has_magic(path) else missing_path(path)
+        raise FileNotFoundError(no_match)
     if len(files) == 1:
         _check_pages(files[0])
     first = _open(files[0])

@@ -2,8 +2,9 @@
 
 import argparse
 import importlib
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -40,6 +41,10 @@ def _container(parser: argparse.ArgumentParser) -> None:
 # What a tool needs is imported when it runs: --help does not wait for numba.
 
 
+def _shown(path: str) -> str:
+    return str(importlib.import_module("lsd_dask.files").shown(path))
+
+
 def _status(options: argparse.Namespace) -> None:
     importlib.import_module("lsd_dask.workflows.status").print_status(options.container)
 
@@ -62,13 +67,19 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
-    _container(parser)
-    parser.add_argument("--out", metavar="FILE", help="file to write (default: report.html in the container)")
+    parser.add_argument(
+        "container",
+        metavar="CONTAINER",
+        help="what steps write to, such as out.zarr; or the folder of a training, or a table of compare",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="file to write (default: report.html in it, or beside a table)"
+    )
 
 
 def _report(options: argparse.Namespace) -> None:
     path = importlib.import_module("lsd_dask.workflows.report").report(options.container, options.out)
-    print(path)
+    print(_shown(path))
 
 
 def _view_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +121,7 @@ def _view(options: argparse.Namespace) -> None:
         bind=options.bind,
     )
     if options.screenshot is not None:
-        print(viewer.screenshot(options.screenshot, size=tuple(options.size)))
+        print(_shown(viewer.screenshot(options.screenshot, size=tuple(options.size))))
         return
     print(f"Open {viewer.url}\nCtrl+C ends it.", flush=True)
     threading.Event().wait()
@@ -126,7 +137,6 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in (("voxel-size", "of a voxel"), ("offset", "position of the lower corner")):
         parser.add_argument(
             f"--{name}",
-            type=float,
             nargs="+",
             metavar="N",
             help=f"{meaning}, world units, one number an axis: z y x (default: what is stored)",
@@ -135,16 +145,27 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a volume that is there")
 
 
+def _numbers(name: str, given: Sequence[str] | None) -> list[float] | None:
+    """Numbers that are apart by spaces or commas."""
+    if given is None:
+        return None
+    try:
+        return [float(text) for text in re.split(r"[\s,]+", " ".join(given).strip(" ,"))]
+    except ValueError:
+        raise ValueError(f"--{name}: expected numbers, found {' '.join(given)!r}") from None
+
+
 def _convert(options: argparse.Namespace) -> None:
+    place = {"voxel_size": _numbers("voxel-size", options.voxel_size)}
+    place["offset"] = _numbers("offset", options.offset)
     volumes = importlib.import_module("lsd_dask.volumes")
-    volume = volumes.open_volume(
-        options.source, voxel_size=options.voxel_size, offset=options.offset, units=options.units
-    )
+    volume = volumes.open_volume(options.source, **place, units=options.units)
     volumes.save_volume(volume, options.target, overwrite=options.overwrite)
     grid = volumes.grid_of(volume)
+    voxel_size, offset = (", ".join(f"{x:g}" for x in each) for each in (grid.voxel_size, grid.offset))
     print(
-        f"{options.target}: {volume.dtype}, shape {volume.shape}, voxels of {grid.voxel_size} {grid.units}, "
-        f"lower corner {grid.offset}"
+        f"{options.target}: {volume.dtype}, shape {volume.shape}, voxels of ({voxel_size}) {grid.units}, "
+        f"lower corner at ({offset})"
     )
     if grid.units == "voxel" and options.units is None:
         print("No voxel size is stored: unless it really is 1, say it with --voxel-size (and --overwrite).")
@@ -164,5 +185,9 @@ TOOLS: Mapping[str, Tool] = {
     "view": Tool(
         "Look at volumes, and at segmentations of any threshold, in a browser.", _view_arguments, _view
     ),
-    "report": Tool("Write a page (HTML) about all that was run on a container.", _report_arguments, _report),
+    "report": Tool(
+        "Write a page (HTML) about all that was run on a container, a training, or a comparison.",
+        _report_arguments,
+        _report,
+    ),
 }

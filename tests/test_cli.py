@@ -115,8 +115,11 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "report": ("a page.html", ["a page.html"]),
     "octree": (True, []),
     "resume": (False, []),
-    "volumes": (({"raw_file": "a b.zarr"},), ['[{"raw_file": "a b.zarr"}]']),
-    "validation_volumes": (({"raw_file": "v.zarr"},), ['[{"raw_file": "v.zarr"}]']),
+    "volumes": (
+        ({"raw_file": "a b.zarr"}, {"raw_file": "[c].zarr"}),
+        ["a b.zarr", '{"raw_file": "[c].zarr"}'],
+    ),
+    "validation_volumes": (({"raw_file": "v.zarr"},), ["v.zarr"]),
     "out_dir": ("my network", ["my network"]),
     "kind": ("acrlsd", ["acrlsd"]),
     "preset": ("2d", ["2d"]),

@@ -18,6 +18,7 @@ from lsd_dask.workflows.config import ConfigError, load_config, workflow
 from lsd_dask.workflows.fields import MERGE_FUNCTIONS, array_path, nearest
 from lsd_dask.workflows.models import STEPS
 from lsd_dask.workflows.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
+from lsd_dask.workflows.train_config import TrainConfig
 
 from .users_configs import USERS_CONFIGS
 
@@ -204,9 +205,35 @@ class TestWrongValues:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
+            ({"volumes": "em.zarr"}, "volumes should be a list; found 'em.zarr'"),
+            ({"volumes": [3]}, "volumes[0] should be a path, or keys and their values; found 3"),
+            ({"volumes": []}, "volumes should have at least 1 entries; found []"),
+            (
+                {"volumes": [{"raw_dataset": "em"}]},
+                "volumes[0]: missing key 'raw_file': Container of the raw",
+            ),
+            (
+                {"volumes": ["a.zarr", {"raw_file": "b.zarr", "label_dataset": "cells"}]},
+                "volumes[1]: unknown key 'label_dataset', did you mean 'labels_dataset'?",
+            ),
+            (
+                {"volumes": [{"raw_file": "em.zarr", "roi_offset": [0, "x", 0], "roi_shape": [1, 1, 1]}]},
+                "volumes[0]: roi_offset[1] should be a valid number",
+            ),
+            ({"iteration": 300}, "unknown key 'iteration', a key of predict, did you mean 'iterations'?"),
+        ],
+    )
+    def test_of_volumes_to_train_on(self, options, message):
+        with pytest.raises(ConfigError) as error:
+            load_config(TrainConfig, {"volumes": ["em.zarr"], "out_dir": "network", **options})
+        assert str(error.value).startswith(f"train: {message}")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
             ({"block_size": [1000]}, r"block_size should have at least 2 entries; found \[1000\]"),
             ({"block_size": [1, 2, 3, 4]}, r"block_size should have at most 3 entries; found \[1, 2, 3, 4\]"),
-            ({"block_size": 1000}, "block_size should be a valid tuple; found 1000"),
+            ({"block_size": 1000}, "block_size should be a list; found 1000"),
             ({"block_size": [10, 0, 10]}, r"block_size\[1\] should be greater than 0; found 0"),
             ({"context": [10, -1, 10]}, r"context\[1\] should be greater than or equal to 0; found -1"),
             ({"context": [1, 1]} | {"block_size": [1, 1, 1]}, "found 3 in block_size, 2 in context"),

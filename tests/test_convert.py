@@ -24,7 +24,7 @@ def sections(tmp_path: Path) -> Path:
 
 def test_a_stack_becomes_a_volume_at_its_place(sections, tmp_path, capsys):
     target = f"{tmp_path}/em.zarr/volumes/raw"
-    place = ["--voxel-size", "40", "4", "4", "--offset", "80", "0", "8"]
+    place = ["--voxel-size", "40,4,4", "--offset", "80", "0", "8"]
     assert main(["convert", str(sections), target, *place]) == 0
     volume = open_volume(target)
     np.testing.assert_array_equal(volume, VOXELS)
@@ -44,8 +44,31 @@ def test_nothing_is_replaced_unasked(sections, tmp_path, capsys):
     target = f"{tmp_path}/em.zarr/raw"
     assert main(["convert", str(sections), target]) == 0
     assert main(["convert", str(sections), target]) == 2
-    assert target in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert target in said
+    assert "pass --overwrite to replace it" in said
     assert main(["convert", str(sections), target, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sectoins", "--voxel-size", "4"], "there is no 'sectoins' in {}; did you mean 'sections'?"),
+        (["sections/4.tiff"], "there is no '4.tiff' in {}/sections; did you mean '4.tif'"),
+        (["sections", "--voxel-size", "4 nm"], "--voxel-size: expected numbers, found '4 nm'"),
+    ],
+)
+def test_mistakes_are_named(sections, tmp_path, arguments, said, capsys):
+    source, *options = arguments
+    assert main(["convert", f"{tmp_path}/{source}", f"{tmp_path}/em.zarr/raw", *options]) == 2
+    assert said.format(tmp_path) in capsys.readouterr().err
+    assert not (tmp_path / "em.zarr").exists()
+
+
+def test_an_option_that_does_not_exist(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "sections", "em.zarr/raw", "--voxelsize", "4", "4", "4"])
+    assert "there is no option --voxelsize, did you mean --voxel-size?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("voxel_size", [["4"], ["0", "4", "4"]])

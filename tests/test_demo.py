@@ -28,7 +28,7 @@ def test_the_demo_makes_neurons_scores_and_pictures(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     segmentation = re.search(r"\n +segmentation: (\S+)", run.stderr)
     assert segmentation is not None, run.stderr
-    segments = np.unique(ld.open_volume(segmentation[1]).to_numpy())
+    segments = np.unique(ld.open_volume(tmp_path / segmentation[1]).to_numpy())
     fragments = np.unique(ld.open_volume(tmp_path / "demo/neuropil.zarr/volumes/fragments").to_numpy())
     assert 1 < len(segments) < len(fragments)
     assert "<- best" in run.stderr

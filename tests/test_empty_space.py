@@ -89,10 +89,13 @@ def test_a_block_outside_of_the_mask_reads_the_mask_alone(
     assert np.array_equal(fragments != 0, fragments * mask.repeat(8, 0).repeat(8, 1).repeat(8, 2) != 0)
 
 
-def test_nothing_at_all(cells: Path, tmp_path: Path, reads: Counter[str]) -> None:
+def test_nothing_at_all(
+    cells: Path, tmp_path: Path, reads: Counter[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.zarr"
     assert not extract(cells, out, np.zeros((1, 1, 1), np.uint8)).any()
     workflows.agglomerate(affs_file=cells, fragments_file=out, block_size=(SIDE,) * 3)
+    assert "There are no fragments" in capsys.readouterr().err
     assert reads["affs"] == 0
     workflows.extract_segmentation(fragments_file=out, out_file=out, threshold=0.5, block_size=(SIDE,) * 3)
     assert shards(out / "volumes/fragments") == shards(out / "volumes/segmentation") == set()

@@ -36,6 +36,19 @@ def test_what_is_written_is_read(directory: str) -> None:
     files.remove(directory)
 
 
+def test_paths_are_shown_from_the_working_directory_where_that_is_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "project" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert files.shown(here / "out.zarr" / "rag") == "out.zarr/rag"
+    assert files.shown("./out.zarr/") == "out.zarr"
+    assert files.shown(tmp_path / "project" / "out.zarr") == "../out.zarr"
+    assert files.shown("/data") == "/data"
+    assert files.shown("memory://out.zarr/rag") == "memory://out.zarr/rag"
+
+
 def test_a_replaced_file_of_the_same_size_is_another_version(directory: str) -> None:
     path = files.join(directory, "table")
     versions = set()

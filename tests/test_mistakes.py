@@ -68,7 +68,7 @@ def test_a_file_that_is_not_there(cells: Path) -> None:
         cells.parent,
         segment(missing),
         FileNotFoundError,
-        f"{missing}/volumes/affs: there is no zarr container at or above this path",
+        f"{missing}/volumes/affs: there is no 'cell.zarr' in {cells.parent}; did you mean 'cells.zarr'?",
     )
 
 

@@ -397,7 +397,9 @@ def test_without_pytorch_the_error_says_what_to_install() -> None:
         import lsd_dask
         from lsd_dask import workflows
         assert workflows.segment
-        for use in (lambda: lsd_dask.predict, lambda: workflows.predict):
+        def train():
+            workflows.train(volumes=["em.zarr"], out_dir="network")
+        for use in (lambda: lsd_dask.predict, lambda: workflows.predict, train):
             try:
                 use()
             except ImportError as error:

@@ -15,45 +15,14 @@ from lsd_dask.prediction import predict  # noqa: E402
 from lsd_dask.training.checkpoints import load_checkpoint  # noqa: E402
 from lsd_dask.workflows.config import ConfigError  # noqa: E402
 
-from .training_data import cells, image_of  # noqa: E402
-
-#: A network and a training of seconds.
-SMALL = {
-    "preset": "tiny-2d",
-    "num_fmaps": 4,
-    "output_shape": [20, 20],
-    "lsd_sigma": 12,
-    "iterations": 6,
-    "batch_size": 2,
-    "validate_every": 3,
-    "snapshot_every": 3,
-    "num_threads": 1,
-}
+from .training_data import cells, image_of, store_cells  # noqa: E402
+from .training_data import named_volume as volume  # noqa: E402
+from .training_data import training_options as options  # noqa: E402
 
 
 @pytest.fixture
 def container(tmp_path: Path) -> Path:
-    """Two volumes of cells with their images."""
-    path = tmp_path / "cells.zarr"
-    for name, seed in (("train", 0), ("held_out", 1)):
-        labels = cells((3, 60, 60), number=30, seed=seed)
-        save_volume(labels, path / name / "labels", voxel_size=(40, 4, 4))
-        save_volume(image_of(labels, seed=seed), path / name / "raw", voxel_size=(40, 4, 4))
-    return path
-
-
-def volume(container: Path, name: str = "train", **options):
-    return {
-        "raw_file": str(container),
-        "raw_dataset": f"{name}/raw",
-        "labels_dataset": f"{name}/labels",
-        **options,
-    }
-
-
-def options(container: Path, **changes):
-    made = {**SMALL, "volumes": [volume(container)], "out_dir": str(container.parent / "network")}
-    return {**made, **changes}
+    return store_cells(tmp_path / "cells.zarr")
 
 
 def state_of(path):
@@ -119,6 +88,21 @@ def test_masks(container, tmp_path):
     other = volume(container, "held_out", labelled_ids=list(range(1, 20)), ignored_ids=[2, 3])
     found = workflows.train(options(container, volumes=[one, other], minimum_labelled=0.2))
     assert Path(found.path).exists()
+
+
+def test_axes_of_other_voxels_stay_in_their_place(tmp_path, monkeypatch):
+    """Presets transpose all axes; of sections thicker than wide, two of them, unless told otherwise."""
+    container = tmp_path / "thick.zarr"
+    labels = cells((24, 40, 40))
+    save_volume(image_of(labels), container / "volumes/raw", voxel_size=(40, 8, 8))
+    save_volume(labels, container / "volumes/labels/neuron_ids", voxel_size=(40, 8, 8))
+    network = tmp_path / "network"
+    small = ["--output-shape", "8", "12", "12", "--num-fmaps", "2", "--iterations", "1", "--device", "cpu"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--volumes", "thick.zarr", "--out-dir", str(network), *small]) == 0
+    assert load_checkpoint(str(network / "last.pt")).voxel_size == (40, 8, 8)
+    with pytest.raises(ValueError, match="transpose: found the axes"):
+        workflows.train(volumes=[container], out_dir=network, output_shape=(8, 12, 12), transpose=(0, 1, 2))
 
 
 def test_command_line(container, tmp_path, monkeypatch):

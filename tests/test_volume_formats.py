@@ -310,10 +310,13 @@ def test_funlib_persistence_reads_written_volumes(tmp_path, zarr_format):
 
 
 def test_containers_that_are_not_there(tmp_path):
+    (tmp_path / "sections").mkdir()
     with pytest.raises(
-        FileNotFoundError, match=r"em.zarr/volumes/raw: there is no zarr container at or above"
+        FileNotFoundError, match=r"em.zarr/volumes/raw: there is no 'em.zarr' in .*: sections$"
     ):
         open_volume(tmp_path / "em.zarr" / "volumes" / "raw")
+    with pytest.raises(FileNotFoundError, match=r"there is no 'sektions' in .*did you mean 'sections'\?"):
+        open_volume(tmp_path / "sektions")
     with pytest.raises(FileNotFoundError, match="there is no zarr container"):
         open_volume("memory://nowhere.zarr/volumes/raw")
 

@@ -21,7 +21,7 @@ from .contracting import agglomerate_in_cells, remove_cells
 from .counting import count_graph, rag_directory
 from .inputs import check_affinities, check_offsets, matching_part, open_labels
 from .models import AgglomerateConfig
-from .running import StepResult, cluster, hold, ledger_for, prepare, report, run_that_wrote
+from .running import StepResult, cluster, console, hold, ledger_for, prepare, report, run_that_wrote
 
 
 @workflow(AgglomerateConfig)
@@ -61,7 +61,7 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
             done = _agglomerate_in_cells(client, config, ledger, counted.cells, outputs)
     if counted.cells is None:
         _agglomerate_whole(config, ledger, counted.whole(), outputs)
-    return report(
+    result = report(
         StepResult(
             "agglomerate",
             {"region graph": directory, "merge tree": outputs[0]},
@@ -75,6 +75,12 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
             },
         )
     )
+    if counted.nodes == 0:
+        console.print(
+            "  There are no fragments, which are where affinities are above 0.5 on average. Look at them "
+            "(lsd-dask view): is it the right array, was the network trained for long enough?"
+        )
+    return result
 
 
 def _agglomerate_whole(

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .describing import docstring, signature
+from .describing import docstring, option_type, signature
 from .fields import nearest
 from .models import STEPS
 from .options import Config
@@ -88,7 +88,7 @@ def load_config[C: Config](
     try:
         checked = model(**{k: v for k, v in given.items() if k in model.model_fields and v is not None})
     except ValidationError as error:
-        problems += [_problem(model, details, sources) for details in error.errors()]
+        problems += [_problem(model, details, sources) for details in _causes(error)]
     if problems:
         lines = problems if len(problems) == 1 else [f"{len(problems)} problems", *problems]
         raise ConfigError(f"{model.step}: " + "\n  - ".join(lines))
@@ -194,8 +194,15 @@ def _unknown_key(model: type[Config], key: str, source: str) -> str:
     closest = nearest(key, model.model_fields)
     others = [other.step for other in STEPS if key in other.model_fields]
     hint = f", did you mean '{closest}'?" if closest else ""
-    hint = f", a key of {' and '.join(others)}" if others else hint
+    hint = f", a key of {' and '.join(others)}{hint}" if others else hint
     return _at(source, f"unknown key '{key}'{hint}")
+
+
+def _causes(error: ValidationError) -> list[ErrorDetails]:
+    """Errors without those that follow from others: lists are too short without their wrong entries."""
+    errors = error.errors()
+    inner = {details["loc"][0] for details in errors if len(details["loc"]) > 1}
+    return [details for details in errors if details["type"] != "too_short" or details["loc"][0] not in inner]
 
 
 def _problem(model: type[Config], details: ErrorDetails, sources: Mapping[str, str]) -> str:
@@ -205,8 +212,20 @@ def _problem(model: type[Config], details: ErrorDetails, sources: Mapping[str, s
     key = str(details["loc"][0])
     if key not in sources:
         return f"missing key '{key}': {model.describe(key)}"
+    match details["loc"][1:]:
+        case (int(index), str(name), *_):
+            return _at(sources[key], f"{key}[{index}]: {_problem_of_entry(model, key, name, details)}")
     entry = "".join(f"[{index}]" for index in details["loc"][1:] if isinstance(index, int))
     return _at(sources[key], f"{key}{entry} {_expectation(details)}; found {details['input']!r}")
+
+
+def _problem_of_entry(model: type[Config], key: str, name: str, details: ErrorDetails) -> str:
+    """Say what is wrong with a key of an entry, where the entries of a list are configurations."""
+    (entries, *_) = typing.get_args(option_type(model, key))
+    if details["type"] == "extra_forbidden":
+        return _unknown_key(entries, name, "")
+    known = {} if details["type"] == "missing" else {name: ""}
+    return _problem(entries, {**details, "loc": details["loc"][2:]}, known)
 
 
 def _expectation(details: ErrorDetails) -> str:
@@ -219,6 +238,10 @@ def _expectation(details: ErrorDetails) -> str:
             return f"should have at most {limits['max_length']} entries"
         case "missing":
             return "should not be missing"
+        case "tuple_type":
+            return "should be a list"
+        case "model_type":
+            return "should be a path, or keys and their values"
         case _:
             return details["msg"].removeprefix("Value error, ").removeprefix("Input ")
 

@@ -22,6 +22,7 @@ from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 
 from .adding import AddCell, add_up_in_cells, divide
 from .cells import Cells
+from .first_run import say_if_compiled
 from .inputs import Offsets, block_shape_for, identity_of, naming
 from .memory import check_memory, counting, sum_fits, worker_limit
 from .options import RunOptions
@@ -128,6 +129,7 @@ def count_graph(
             return _counted_before(directory, cells, found, octree, summary)
         count = CountRegion(offsets)
         task = _CountBlock(affinities, fragments, count, ledger)
+        say_if_compiled("region_graph")
         summary = run(_STEP, task, blocks, ledger, client)
         assert client is not None
         graph = None

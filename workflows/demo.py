@@ -15,7 +15,8 @@ from pathlib import Path
 from lsd_dask import clusters, open_volume, save_volume, synthetic, viewing
 
 from . import segment
-from .running import console
+from .first_run import say_if_compiled
+from .running import console, show_dashboard
 
 
 def main() -> None:
@@ -27,7 +28,8 @@ def main() -> None:
     options = parser.parse_args()
     container = options.out / "neuropil.zarr"
     with clusters.connect("local", num_workers=options.workers) as client:
-        console.print(f"A local dask cluster of {options.workers} processes: {client.dashboard_link}")
+        console.print(f"A local dask cluster of {options.workers} processes is there.")
+        show_dashboard(client)
         make_volume(container, options.size)
         result = segment(
             affs_file=str(container),
@@ -83,6 +85,7 @@ def make_volume(container: Path, size: int) -> None:
     started = time.perf_counter()
     tissue = synthetic.neuropil((size, size, size), chunks=min(size, 128), leaks=0.01)
     names = {"raw": "volumes/raw", "labels": "volumes/labels", "affinities": "volumes/affs"}
+    say_if_compiled("neuropil")
     missing = [name for name, dataset in names.items() if not (container / dataset).exists()]
     for name in missing:
         save_volume(tissue[name], container / names[name])

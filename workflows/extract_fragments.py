@@ -22,6 +22,7 @@ from lsd_dask.watershed import Rules
 from .config import workflow
 from .counting import count_graph
 from .fields import array_path
+from .first_run import say_if_compiled
 from .inputs import block_shape_for, identity_of, naming, open_affinities, open_mask, to_voxels
 from .memory import check_memory, extraction, worker_limit
 from .models import ExtractFragmentsConfig
@@ -60,6 +61,7 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
         with hold(plan.ledger):
             out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
             task = plan.task(out)
+            say_if_compiled("height", "ascent")
             summary = run("extract fragments", task, BlockGrid(grid.shape, shape), plan.ledger, client)
         if plan.refinement is not None:
             _refine(config, client, plan, out)

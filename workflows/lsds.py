@@ -10,6 +10,7 @@ from lsd_dask.descriptors import Method, make_method
 from lsd_dask.overlap import Haloed, StoredReader
 
 from .config import workflow
+from .first_run import say_if_compiled
 from .inputs import block_shape_for, identity_of, open_labels
 from .memory import check_memory, description, worker_limit
 from .models import LsdsConfig
@@ -61,6 +62,7 @@ def lsds(config: LsdsConfig) -> StepResult:
             channels=len(method.channels),
         )
         task = _DescribeBlock(out, labels, method)
+        say_if_compiled("descriptor_labels")
         summary = run("describe shapes", task, BlockGrid(grid.shape, block_shape), ledger, client)
     return report(
         StepResult(

@@ -20,6 +20,7 @@ from .options import (
     Fragments,
     PredictionOptions,
     Region,
+    ReportOptions,
     RunOptions,
     Thresholds,
     check_both_or_none,
@@ -381,7 +382,7 @@ class EvaluateAnnotationsConfig(Fragments, EdgesInput, Thresholds, Region, RunOp
         return folder if collection is None else f"{folder.rstrip('/')}/{collection}"
 
 
-class CompareConfig(Config):
+class CompareConfig(ReportOptions):
     """Options of `compare`."""
 
     step = "compare"

@@ -104,7 +104,17 @@ class Config(BaseModel):
         return model(**{**{key: getattr(self, key) for key in keys}, **options})
 
 
-class RunOptions(Config):
+class ReportOptions(Config):
+    """What a step leaves to be read."""
+
+    heading = "Report"
+
+    report: File | None = None
+    """HTML file for a page about the run: what it was told, how long it took, scores, sections of volumes.
+    Needs the extra view."""
+
+
+class RunOptions(ReportOptions):
     """How a step is run; nothing here changes its result."""
 
     heading = "Workers"
@@ -131,10 +141,6 @@ class RunOptions(Config):
 
     performance_report: File | None = None
     """HTML file for dask's report of the run: when each worker did what, and how much it moved and held."""
-
-    report: File | None = None
-    """HTML file for a page about the run: what it was told, how long its blocks took, scores, sections of the
-    result. Needs the extra view."""
 
     resume: bool = True
     """Skip the blocks that an earlier run with the same parameters finished. If false, compute all blocks

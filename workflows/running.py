@@ -91,7 +91,7 @@ def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client | None]
     }
     _check_report(options.performance_report)
     with session(options.queue, **settings | started_with) as client:
-        _show_dashboard(client)
+        show_dashboard(client)
         _wait_for_a_worker(client, options.queue)
         with client.as_current(), _performance_reported(client, options.performance_report):
             yield client
@@ -104,7 +104,8 @@ _shown: "WeakSet[Client]" = WeakSet()
 _watched: "WeakSet[Client]" = WeakSet()
 
 
-def _show_dashboard(client: Client) -> None:
+def show_dashboard(client: Client) -> None:
+    """Print where to watch a client's work; once."""
     link = client.dashboard_link
     if link and client not in _shown:
         _shown.add(client)
@@ -138,7 +139,7 @@ def _performance_reported(client: Client, path: str | None) -> Iterator[None]:
             yield
     finally:
         _watched.discard(client)
-    console.print(f"  performance report: {path}")
+    console.print(f"  performance report: {files.shown(path)}")
 
 
 def ledger_for(container: str, step: str, dataset: str, identity: Mapping[str, Any]) -> Ledger:
@@ -336,10 +337,10 @@ def run(
 
 def report(result: StepResult) -> StepResult:
     """Print what a step did, and return it."""
-    blocks = f"{result.blocks} blocks" if result.blocks else "done"
+    blocks = f"{result.blocks} block{'s' * (result.blocks > 1)}" if result.blocks else "done"
     skipped = f", {result.skipped} of them by an earlier run" if result.skipped else ""
     facts = "".join(f", {value} {name}" for name, value in result.facts.items())
     console.print(f"[bold]{result.step}[/bold]: {blocks}{skipped}{facts} in {result.seconds:.1f} s")
     for name, path in result.outputs.items():
-        console.print(f"  {name}: {path}")
+        console.print(f"  {name}: {files.shown(path)}")
     return result

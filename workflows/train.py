@@ -12,6 +12,7 @@ from lsd_dask.checks import naming
 from lsd_dask.volumes import grid_of, open_volume
 
 from .config import workflow
+from .first_run import say_if_compiled
 from .running import StepResult, console, report
 from .train_config import AugmentationOptions, TrainConfig, VolumeConfig
 
@@ -50,8 +51,7 @@ def train(config: TrainConfig) -> TrainStepResult:
     the same parameters as without interruption; and ``best.pt``, the best one by validation. TensorBoard logs
     are in ``logs``, pictures in ``snapshots``. Needs the extra `train`.
     """
-    import torch
-
+    from lsd_dask.training.extra import torch
     from lsd_dask.training.models import build_model
     from lsd_dask.training.sources import prepare_volumes
     from lsd_dask.training.train import train as train_network
@@ -82,6 +82,7 @@ def train(config: TrainConfig) -> TrainStepResult:
     torch.manual_seed(config.seed)
     model = build_model(network, lsd_checkpoint=config.lsd_checkpoint)
     options = _options(config, preset)
+    say_if_compiled("affinities", "descriptor_labels")
     with _progress(options.iterations) as show:
         result = train_network(
             model,
@@ -90,6 +91,7 @@ def train(config: TrainConfig) -> TrainStepResult:
             options,
             voxel_size=voxel_size,
             identity=_identity(config, spec),
+            configuration=config.model_dump(mode="json"),
             validate=validator,
             progress=show,
             resume=config.resume,
@@ -109,7 +111,9 @@ def train(config: TrainConfig) -> TrainStepResult:
 
 def _outputs(config: TrainConfig, result: "TrainingResult") -> dict[str, str]:
     folders = {name: files.join(config.out_dir, name) for name in ("logs", "snapshots")}
-    outputs = {"checkpoint": result.best, "last checkpoint": result.last, **folders}
+    outputs = {"checkpoint": result.best, **folders}
+    if result.last != result.best:
+        outputs["last checkpoint"] = result.last
     return {name: path for name, path in outputs.items() if files.exists(path)}
 
 
@@ -176,6 +180,10 @@ def _samples(
 
     keys = [key for key in AugmentationOptions.own_keys() if key in AugmentationConfig.model_fields]
     told = {key: value for key in keys if (value := getattr(config, key)) is not None}
+    if "transpose" not in told:
+        # The presets are for any volume, and name all axes that may change places.
+        axes = preset.augmentation.transpose
+        told["transpose"] = tuple(axis for axis in axes if voxel_size[axis] == voxel_size[-1])
     sigma = config.lsd_sigma or preset.lsd_sigma
     sigmas = (sigma,) * network.dims if isinstance(sigma, int | float) else sigma
     if len(sigmas) != network.dims:

@@ -1,11 +1,13 @@
 """What `train` can be told."""
 
-from typing import Literal, Self
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from .fields import Dataset, File, Fraction, MergeFunction, Neighborhood, Size, array_path
-from .options import Config, Region, check_both_or_none
+from .options import Config, Region, ReportOptions, check_both_or_none
 
 
 class VolumeConfig(Region):
@@ -44,6 +46,11 @@ class VolumeConfig(Region):
 
     probability: PositiveFloat = 1.0
     """How often samples are drawn from it, relative to the other volumes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_path(cls, given: Any) -> Any:
+        return {"raw_file": given} if isinstance(given, str | os.PathLike) else given
 
     @model_validator(mode="after")
     def _check_mask(self) -> Self:
@@ -94,7 +101,7 @@ class AugmentationOptions(Config):
     """Axes to mirror: 0 is z, in 2-D y."""
 
     transpose: tuple[NonNegativeInt, ...] | None = None
-    """Axes to permute; their voxels have one size."""
+    """Axes to permute; their voxels have one size. By default those of the preset for which this is so."""
 
     intensity_scale: tuple[float, float] | None = None
     """Range of the factor that intensities are scaled by, around their mean."""
@@ -198,15 +205,18 @@ class MachineOptions(Config):
     """Threads to compute with. By default those of PyTorch."""
 
 
-class TrainConfig(OptimisationOptions, AugmentationOptions, ValidationOptions, MachineOptions):
+class TrainConfig(OptimisationOptions, AugmentationOptions, ValidationOptions, MachineOptions, ReportOptions):
     """Options of `train`."""
 
     step = "train"
     summary = "Train a network to predict affinities and local shape descriptors."
     heading = "Training"
+    #: There was no such script: what is called like one of their keys is a mistyped one of these.
+    obsolete: ClassVar[Mapping[str, str]] = {}
 
-    volumes: tuple[VolumeConfig, ...] = Field(min_length=1, examples=['\'[{"raw_file": "volume.zarr"}]\''])
-    """Volumes to train on: raw data, labels, and masks of each."""
+    volumes: tuple[VolumeConfig, ...] = Field(min_length=1, examples=["volume.zarr"])
+    """Volumes to train on: of each the path of its container, or, where arrays have other names or there is a
+    mask, its keys: {"raw_file": "volume.zarr", "raw_dataset": "em"}."""
 
     out_dir: File = Field(examples=["network"])
     """Folder that checkpoints, logs and pictures are written to."""

@@ -13,14 +13,14 @@ from .house import LABELS, LUT, METADATA
 
 type Row = tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]
 
-NO_CONTAINER = "there is no zarr container at or above this path"
+NO_CONTAINER = "there is no zarr container at or above this path, and no image"
 
 #: What is opened, with which options; the error, and parts of its message beside the path.
 OPENED: dict[str, Row] = {
     "a folder of nothing": ("nothing", {}, FileNotFoundError, (NO_CONTAINER,)),
     "a container of nothing": ("nothing.zarr", {}, FileNotFoundError, (NO_CONTAINER,)),
-    "a text file": ("note.txt", {}, FileNotFoundError, (NO_CONTAINER,)),
-    "an array in a text file": ("note.zarr/raw", {}, FileNotFoundError, (NO_CONTAINER,)),
+    "a text file": ("note.txt", {}, FileNotFoundError, ("this file is no volume of a format that is read",)),
+    "an array in a text file": ("note.zarr/raw", {}, FileNotFoundError, ("note.zarr is a file",)),
     "the metadata themselves": (
         "good.zarr/volumes/labels/zarr.json",
         {},
