@@ -1,6 +1,7 @@
 """`workflows.train`: from stored volumes to a checkpoint, and what it says of input it cannot use."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_from_stored_volumes_to_a_checkpoint(container, tmp_path):
     predicted = predict(image_of(cells((30, 30))), checkpoint)
     assert predicted["affinities"].shape == (2, 30, 30)
     assert predicted["lsds"].shape == (6, 30, 30)
+
+
+def test_without_a_terminal_the_loss_is_told_in_lines(container, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["lsd_dask.workflows.train"], "TELL_EVERY", 0.0)
+    workflows.train(options(container))
+    told = re.findall(r"^  (\d) of 6 steps, loss \d\.\d{4}$", capsys.readouterr().err, re.MULTILINE)
+    assert told == [*"123456"]
 
 
 def test_goes_on_where_it_was_interrupted(container, tmp_path):

@@ -1,10 +1,10 @@
 """Say that kernels are compiled, where a first run would be slow without a visible reason."""
 
 import functools
-import inspect
 from pathlib import Path
 
 from lsd_dask import kernels
+from lsd_dask.kernels.compiling import cache_folder_of
 from lsd_dask.kernels.relabeling import relabel
 
 from .running import console
@@ -39,4 +39,4 @@ def _is_cached(module: str) -> bool:
 
 def _cache() -> Path:
     """Folder that numba keeps the machine code of all kernels in."""
-    return Path(inspect.getclosurevars(relabel).nonlocals["compiled"].stats.cache_path)
+    return cache_folder_of(relabel)

@@ -81,7 +81,7 @@ def check_report(path: str) -> None:
 
 def write_report(container: str, path: str, configuration: Mapping[str, Any]) -> None:
     """Write the report of a step that was asked for one, and tell where."""
-    console.print(f"  report: {report(container, path, configuration=configuration)}")
+    console.print(f"  report: {files.shown(report(container, path, configuration=configuration))}")
 
 
 def _is_table(container: str) -> bool:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lsd_dask.training.targets import SampleSpec
     from lsd_dask.training.train import Sampler, TrainingOptions, TrainingResult
 
+#: Seconds between lines about a training whose progress no terminal shows.
+TELL_EVERY = 60.0
+
 
 @dataclass(frozen=True)
 class TrainStepResult(StepResult):
@@ -250,7 +253,7 @@ def _identity(config: TrainConfig, spec: "SampleSpec") -> dict[str, Any]:
 
 
 class _progress:  # noqa: N801 - used as a function
-    """A progress bar with the loss."""
+    """A progress bar with the loss; where there is no terminal, a line now and then."""
 
     def __init__(self, iterations: int) -> None:
         self._bar = Progress(
@@ -263,6 +266,7 @@ class _progress:  # noqa: N801 - used as a function
             transient=True,
         )
         self._row = self._bar.add_task("train", total=iterations)
+        self._iterations, self._told = iterations, time.monotonic()
 
     def __enter__(self) -> "_progress":
         self._bar.start()
@@ -272,4 +276,8 @@ class _progress:  # noqa: N801 - used as a function
         self._bar.stop()
 
     def __call__(self, iteration: int, losses: Mapping[str, float]) -> None:
-        self._bar.update(self._row, completed=iteration, description=f"train (loss {losses['loss']:.4f})")
+        if console.is_terminal:
+            self._bar.update(self._row, completed=iteration, description=f"train (loss {losses['loss']:.4f})")
+        elif time.monotonic() - self._told > TELL_EVERY:
+            console.print(f"  {iteration} of {self._iterations} steps, loss {losses['loss']:.4f}")
+            self._told = time.monotonic()

@@ -39,7 +39,6 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     cache_file._source_stamp = (cache_file._source_stamp, _digest_of_sources())
     ready: set[tuple[Any, ...]] = set()
 
-    @functools.wraps(function)
     def call(*args: Any) -> Any:
         signature = tuple(map(_type_of, args))
         if signature in ready:
@@ -49,7 +48,15 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
         ready.add(signature)
         return compiled(*args)
 
-    return cast(F, call)
+    wrapped: Any = functools.wraps(function)(call)
+    wrapped.cache_folder = Path(compiled.stats.cache_path)
+    return cast(F, wrapped)
+
+
+def cache_folder_of(function: Callable[..., Any]) -> Path:
+    """Folder that numba keeps the machine code of a kernel in."""
+    folder: Path = cast(Any, function).cache_folder
+    return folder
 
 
 @functools.cache
