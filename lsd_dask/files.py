@@ -34,17 +34,18 @@ def join(directory: str | os.PathLike[str], *parts: str) -> str:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as people read it best: from the working directory, where that is shorter.
+    """A path as people read it best: from the working directory, for what is below it.
 
     Examples
     --------
-    >>> shown(Path.cwd() / "out.zarr"), shown("out.zarr/rag/"), shown("s3://bucket/out.zarr")
-    ('out.zarr', 'out.zarr/rag', 's3://bucket/out.zarr')
+    >>> shown(Path.cwd() / "out.zarr"), shown("out.zarr/rag/"), shown("/data/em.zarr"), shown("s3://bucket/out.zarr")
+    ('out.zarr', 'out.zarr/rag', '/data/em.zarr', 's3://bucket/out.zarr')
     """
     text = os.fspath(path)
     if "://" in text:
         return text
-    return min(os.path.relpath(text), str(Path(text).absolute()), key=len)
+    absolute, here = Path(text).absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def split_at(path: str, suffixes: tuple[str, ...]) -> tuple[str, str] | None:
