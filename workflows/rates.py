@@ -1,7 +1,7 @@
 """How fast steps are, as measured: what `lsd-dask plan` reckons with.
 
 The machine: one core of a virtual x86-64 server, AMD EPYC, 2.4 GHz. Where nothing else is said, figures are
-those of `benchmarks/pipeline.py` for synthetic neuropil of 512^3 voxels of 8 nm, blocks of 128^3, one worker,
+those of `benchmarks/pipeline.py` for synthetic neuropil of 512^3 voxels of 8 nm, blocks of 256^3, one worker,
 as in ``docs/benchmarks.md``; reading, decoding, encoding and writing on a local disk are part of them.
 """
 
@@ -9,11 +9,11 @@ as in ``docs/benchmarks.md``; reading, decoding, encoding and writing on a local
 MACHINE = "one core of AMD EPYC, 2.4 GHz; synthetic neuropil, 8 nm; local disk"
 
 #: Voxels a core second, of all that is read, context included.
-EXTRACTION = 16.5e6
+EXTRACTION = 12.3e6
 #: Voxels a core second.
-COUNTING = 10.4e6
-RELABELLING = 33.0e6
-OVERLAPS = 21.7e6
+COUNTING = 11.6e6
+RELABELLING = 21.2e6
+OVERLAPS = 15.9e6
 #: Floating-point operations a core second of PyTorch in float32, with two networks of 8 and 12 feature maps:
 #: 28 and 58 billion were measured, on one thread.
 CONVOLUTION = 30e9
@@ -23,7 +23,7 @@ FRAGMENTS, EDGES = 565e-6, 4104e-6
 
 #: Seconds for each edge, in the one process that holds the graph: added up at three levels of a tree,
 #: written, merged, and scored.
-ADDING, WRITING_GRAPH, MERGING, SCORING = 0.36e-6 * 3, 4.2e-6, 1.07e-6, 0.14e-6
+ADDING, WRITING_GRAPH, MERGING, SCORING = 0.36e-6 * 3, 1.5e-6, 1.07e-6, 0.14e-6
 #: Seconds for each fragment and threshold: a lookup table made and written.
 CUTTING = 0.1e-6
 
