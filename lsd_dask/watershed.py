@@ -162,7 +162,7 @@ def _ascend(
 ) -> np.ndarray | None:
     """Fragments of a region from slopes that are known `margin` voxels around it; None if that is too little.
 
-    Most of the memory that a block needs is needed here: 10 bytes for each voxel that is read (16 where
+    Most of the memory that a block needs is needed here: 9 bytes for each voxel that is read (16 where
     affinities are floating point), hence nothing is kept that is not needed any more.
     """
     shape = affinities.shape
@@ -178,10 +178,11 @@ def _ascend(
     inner = _mean_affinity(values, axes)
     del values
     heights, keep = _heights(inner, keep, axes, rules)
-    del inner
     origin = _lift([s.start + o for s, o in zip(read, affinities.origin, strict=True)], 0)
     slopes = _slopes(rules)
-    pointers = np.full(keep.size, ascent.UNKNOWN, np.int32)
+    # Their memory is there already; more would have to be asked of the system.
+    pointers = inner.reshape(-1).view(np.int32)
+    pointers.fill(ascent.UNKNOWN)
     ascent.ascend(heights, begin, end, origin, slopes, pointers)
     if not ascent.follow(pointers, heights, begin, end, *_box(within(known, read)), origin, slopes):
         return None
@@ -235,9 +236,8 @@ def _read(
 def _mean_affinity(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Mean affinity of each voxel to both of its neighbours along some axes, from 0 to 1."""
     scale = np.float32(quantisation_of(np.uint8 if values.dtype == np.uint8 else np.float32).scale)
-    inner = height.interior(values, axes, np.zeros(values.shape[1:], np.float32))
-    inner /= np.float32(2 * len(values)) * scale
-    return inner
+    divisor = np.float32(2 * len(values)) * scale
+    return height.interior(values, axes, divisor, np.empty(values.shape[1:], np.float32))
 
 
 def _heights(
@@ -247,26 +247,25 @@ def _heights(
 
     Of the mean affinity of each voxel, and of what is to be kept at all; both arrays are overwritten.
     """
-    weights = _lift(list(rules.voxel_size), 0.0)
+    sizes = _lift(list(rules.voxel_size), 0.0)
     if rules.in_xy:
-        weights[0] = 0
-    distance = height.signed_distance(inner > 0.5, weights, CAP, np.empty(inner.shape, np.float32))
-    keep &= distance > -CAP
-    of_distance, of_affinity = (np.float32(w) for w in HEIGHTS[rules.height])
-    inner *= of_affinity
-    if of_distance:
-        distance *= of_distance
-        inner += distance
-    del distance
-    if rules.smoothing > 0:
-        inner = height.smooth(inner, _taps(rules), axes)
-    rimmed = np.full([n + 2 for n in inner.shape], -np.inf, np.float32)
-    np.copyto(rimmed[1:-1, 1:-1, 1:-1], inner, where=keep)
-    return rimmed, keep
+        sizes[0] = 0
+    squares = (sizes**2).astype(np.float32)
+    # Between voxels of one size, squared distances below the cap are small whole numbers.
+    kind = np.uint8 if np.isin(squares, (0, 1)).all() else np.float32
+    inside = inner > 0.5
+    squared = height.squared_distance(inside, squares, CAP**2, np.empty(inner.shape, kind))
+    weights = np.array(HEIGHTS[rules.height], np.float32)
+    height.add_distance(inner, inside, squared, weights, np.float32(CAP), keep)
+    del inside, squared
+    rimmed = np.empty([n + 2 for n in inner.shape], np.float32)
+    return height.smooth(inner, _taps(rules), bool(axes[0] == 0), keep, rimmed), keep
 
 
 def _taps(rules: Rules) -> np.ndarray:
     """Centre and one side of a normalised Gaussian."""
+    if rules.smoothing == 0:
+        return np.ones(1, np.float32)
     steps = np.arange(-rules.smoothing_radius, rules.smoothing_radius + 1)
     weights = np.exp(-0.5 * (steps / rules.smoothing) ** 2)
     return (weights / weights.sum())[rules.smoothing_radius :].astype(np.float32)

@@ -49,9 +49,9 @@ WRITING, WRITING_LABELS = 3.5, 1.5
 #: Voxels of a block whose overlaps are counted at once.
 LAYER = 1 << 22
 
-#: Of each voxel that steepest ascent reads: affinity and distance in float32, two flags, and a fifth more for
-#: what the allocator keeps of reading.
-ASCENT = 12.0
+#: Of each voxel that steepest ascent reads: its height in float32 with and without a rim, a flag, and a fifth
+#: more for what the allocator keeps of reading.
+ASCENT = 11.0
 #: Of each voxel that the seeded watershed reads, mostly for seeds; fewer where sections are done singly.
 SEEDED, SEEDED_IN_XY = 54.0, 24.0
 
