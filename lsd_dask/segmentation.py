@@ -66,15 +66,20 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]
 
 def relabel_array(fragments: np.ndarray, lut: LookupTable, out: np.ndarray | None = None) -> np.ndarray:
     """`relabel` for an array in memory; `out` is a C-contiguous uint64 array, and may be `fragments`."""
-    if fragments.dtype.kind == "i" and fragments.min(initial=0) < 0:
-        raise ValueError(f"fragments: found the negative id {fragments.min()}, expected ids from 0 on")
-    labels = np.ascontiguousarray(fragments, np.uint64)
+    labels = _as_ids(fragments)
     if out is None:
         out = np.empty(labels.shape, np.uint64)
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
     if missing:
         raise ValueError(_not_in_table(int(missing), len(lut)))
     return out
+
+
+def _as_ids(fragments: np.ndarray) -> np.ndarray:
+    """Fragments as uint64 without gaps in memory, which may be the same array."""
+    if fragments.dtype.kind == "i" and fragments.min(initial=0) < 0:
+        raise ValueError(f"fragments: found the negative id {fragments.min()}, expected ids from 0 on")
+    return np.ascontiguousarray(fragments, np.uint64)
 
 
 def _not_in_table(fragment: int, rows: int) -> str:
@@ -101,29 +106,25 @@ class RelabelRegion:
     def __call__(self, region: Region, fragments: Reader) -> np.ndarray:
         """The segmentation of a region."""
         labels = fragments.read(region)
-        if not labels.any():
-            return labels.astype(np.uint64)
-        table = self.rows_for(labels)
-        # What was read from storage is nobody else's.
-        own = isinstance(fragments, StoredReader) and labels.dtype == np.uint64 and labels.flags.c_contiguous
-        try:
-            return relabel_array(labels, table, labels if own else None)
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from error
-
-    def rows_for(self, labels: np.ndarray) -> LookupTable:
-        """The part of the table that has the fragments of a region, and more.
-
-        Ids are addresses and the table is sorted by them, so these rows lie close together.
-        """
-        flat = labels.ravel()
-        # Rows of voxels are much alike: a few of them name all fragments.
-        found = np.unique(np.append(flat[:1], flat[1:][flat[1:] != flat[:-1]]))
-        wanted = found[found > 0].astype(np.uint64)
-        columns = read_rows(self.path, "fragment", wanted)
         with naming(self.path):
-            keys = columns.get("fragment", np.empty(0, np.uint64))
-            missing = wanted[~np.isin(wanted, keys)]
+            ids = _as_ids(labels)
+            wanted = np.sort(relabeling.distinct(ids.ravel()))
+            if not len(wanted):
+                return np.zeros(labels.shape, np.uint64)
+            table = self.rows_for(wanted)
+            # What was read from storage is nobody else's.
+            own = isinstance(fragments, StoredReader) or ids is not labels
+            return relabel_array(ids, table, ids if own else None)
+
+    def rows_for(self, wanted: np.ndarray) -> LookupTable:
+        """The part of the table that has some fragments, whose ids are given in order, and more.
+
+        Ids are addresses and the table is sorted by them, so the rows of a region lie close together.
+        """
+        columns = read_rows(self.path, "fragment", wanted)
+        keys = columns.get("fragment", np.empty(0, np.uint64))
+        missing = np.setdiff1d(wanted, keys, assume_unique=True)
+        with naming(self.path):
             if len(missing):
                 rows = sum(group.rows for group in row_groups(self.path, "fragment"))
                 raise ValueError(_not_in_table(int(missing[0]), rows))

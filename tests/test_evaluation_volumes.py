@@ -43,6 +43,19 @@ def chunkings(shape: tuple[int, ...]) -> st.SearchStrategy[tuple[tuple[int, ...]
     return st.tuples(*map(split, shape))
 
 
+@pytest.mark.parametrize("n", [1, 2048, 2049, 50_000])
+@pytest.mark.parametrize("different", [1, 30, 400])
+def test_pairs_are_counted_however_many_there_are(n: int, different: int) -> None:
+    """More than tables have room for at first, in runs that end where blocks of the kernel do not."""
+    rng = np.random.default_rng(n + different)
+    ids = np.append(rng.integers(1, 2**64, different, np.uint64), np.uint64(0))
+    truth, test = (np.repeat(rng.choice(ids, n), rng.integers(1, 9, n))[:n] for _ in range(2))
+    table = ContingencyTable.from_volumes(truth, test)
+    expected = Counter((i, j) for i, j in zip(truth.tolist(), test.tolist(), strict=True) if i)
+    found = zip(table.truth.tolist(), table.test.tolist(), table.counts.tolist(), strict=True)
+    assert {(i, j): count for i, j, count in found} == expected
+
+
 def scores_by_definition(truth: np.ndarray, test: np.ndarray) -> dict[str, Any]:
     pairs = [(i, j) for i, j in zip(truth.ravel().tolist(), test.ravel().tolist(), strict=True) if i]
     total = len(pairs)

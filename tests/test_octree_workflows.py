@@ -241,7 +241,7 @@ def test_a_block_reads_its_part_of_a_lookup_table(made: Path, tmp_path: Path) ->
     fragments[tuple(corners.T)] = ld.ids.encode(corners)
     region = (slice(each, 2 * each), slice(0, each), slice(2 * each, 3 * each))
     relabel = RelabelRegion(path)
-    rows = relabel.rows_for(fragments[region])
+    rows = relabel.rows_for(np.unique(fragments[region])[1:])
     assert each**3 // 8 <= len(rows) <= each**3 // 8 + 200
     np.testing.assert_array_equal(rows.values, [lut[int(key)] for key in rows.keys])
     found = ld.relabel(da.from_array(fragments, chunks=each), path)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask.agglomeration import LookupTable
+from lsd_dask.kernels import relabeling
 from lsd_dask.segmentation import relabel
 from lsd_dask.volumes import open_volume, save_volume
 
@@ -31,6 +32,17 @@ def table_of(fragments: np.ndarray, seed: int) -> LookupTable:
     keys = np.unique(fragments[fragments != 0]).astype(np.uint64)
     values = np.random.default_rng(seed).choice(np.append(keys, np.array(LARGE_IDS, np.uint64)), len(keys))
     return LookupTable(keys, values)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2048, 2049, 30_000])
+@pytest.mark.parametrize("different", [1, 5, 3000, 20_000])
+def test_distinct_labels_in_the_order_in_which_they_come(n: int, different: int) -> None:
+    """Of more than tables have room for at first, in runs, with the background and ids above 2**53."""
+    rng = np.random.default_rng(n + different)
+    ids = np.append(rng.integers(1, 2**64, different, np.uint64), np.uint64(0))
+    labels = np.repeat(rng.choice(ids, n), rng.integers(1, 4, n))[:n]
+    expected = [label for label in dict.fromkeys(labels.tolist()) if label]
+    assert relabeling.distinct(labels).tolist() == expected
 
 
 @given(st.data())

@@ -2,9 +2,13 @@
 
 import numpy as np
 
-from .compiling import device, kernel
+from .compiling import device, inner_device, kernel
+from .hashing import RECENT_BITS, place
 
 _FIRST_CAPACITY = 1024
+
+#: Voxels whose runs are listed at once; the list stays in the cache.
+_AT_ONCE = 2048
 
 
 @kernel
@@ -17,29 +21,84 @@ def count_pairs(truth: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     pairs = np.empty((_FIRST_CAPACITY, 2), np.uint64)
     counts = np.zeros(_FIRST_CAPACITY, np.int64)
+    recent_pairs = np.zeros((1 << RECENT_BITS, 2), np.uint64)
+    recent_counts = np.zeros(1 << RECENT_BITS, np.int64)
+    ends = np.empty(_AT_ONCE, np.int64)
     filled = 0
-    i = 0
-    while i < truth.size:
-        a, b = truth[i], test[i]
-        begin = i
-        # Labels come in runs: one look into the table for each.
-        while i < truth.size and truth[i] == a and test[i] == b:
-            i += 1
-        if a == 0:
-            continue
-        slot = _slot(pairs, counts, a, b)
-        if counts[slot] == 0:
-            if 2 * (filled + 1) > counts.size:
-                pairs, counts = _grown(pairs, counts)
-                slot = _slot(pairs, counts, a, b)
-            pairs[slot, 0] = a
-            pairs[slot, 1] = b
-            filled += 1
-        counts[slot] += i - begin
+    for begin in range(0, truth.size, _AT_ONCE):
+        while 2 * (filled + _AT_ONCE) > counts.size:
+            pairs, counts = _grown(pairs, counts)
+        part = slice(begin, begin + _AT_ONCE)
+        runs = _list_runs(truth[part], test[part], ends)
+        filled = _add_runs(
+            truth[part], test[part], ends[:runs], recent_pairs, recent_counts, pairs, counts, filled
+        )
+    while 2 * (filled + recent_counts.size) > counts.size:
+        pairs, counts = _grown(pairs, counts)
+    for at in range(recent_counts.size):
+        filled += _add(pairs, counts, recent_pairs[at, 0], recent_pairs[at, 1], recent_counts[at])
     return _compressed(pairs, counts, filled)
 
 
-@device
+@inner_device
+def _add_runs(
+    truth: np.ndarray,
+    test: np.ndarray,
+    ends: np.ndarray,
+    recent_pairs: np.ndarray,
+    recent_counts: np.ndarray,
+    pairs: np.ndarray,
+    counts: np.ndarray,
+    filled: int,
+) -> int:
+    """Count runs, whose ends are given, among the pairs met last; those that make way, in the table of all.
+
+    How many pairs are in that table thereafter. Most runs are of pairs met a moment ago, and the table of all
+    is larger than the cache.
+    """
+    first = 0
+    for end in ends:
+        a, b = truth[first], test[first]
+        voxels = end - first
+        first = end
+        if a == 0:
+            continue
+        at = place(a * np.uint64(3) + b)
+        if recent_pairs[at, 0] != a or recent_pairs[at, 1] != b:
+            filled += _add(pairs, counts, recent_pairs[at, 0], recent_pairs[at, 1], recent_counts[at])
+            recent_pairs[at, 0] = a
+            recent_pairs[at, 1] = b
+            recent_counts[at] = 0
+        recent_counts[at] += voxels
+    return filled
+
+
+@inner_device
+def _add(pairs: np.ndarray, counts: np.ndarray, a: np.uint64, b: np.uint64, voxels: int) -> int:
+    """Count voxels of a pair in the table, which has room for it; 1 if the pair is new, else 0."""
+    if voxels == 0:
+        return 0
+    slot = _slot(pairs, counts, a, b)
+    new = counts[slot] == 0
+    pairs[slot, 0] = a
+    pairs[slot, 1] = b
+    counts[slot] += voxels
+    return 1 if new else 0
+
+
+@inner_device
+def _list_runs(truth: np.ndarray, test: np.ndarray, ends: np.ndarray) -> int:
+    """Write where runs of equal pairs end; how many there are: 2 for [1, 1, 2] and [5, 5, 5], ends [2, 3]."""
+    # Without branches, which could not be foreseen: an end is written at every voxel, and kept if it is one.
+    runs = 0
+    for i in range(1, truth.size):
+        ends[runs] = i
+        runs += (truth[i] != truth[i - 1]) | (test[i] != test[i - 1])
+    ends[runs] = truth.size
+    return runs + 1
+
+
+@inner_device
 def _slot(pairs: np.ndarray, counts: np.ndarray, a: np.uint64, b: np.uint64) -> np.int64:
     """Where a pair is in an open hash table, or the free slot (count 0) where it belongs.
 
