@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -47,20 +48,34 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
         files.join(directory, f"{table}_{config.merge_function}.parquet") for table in ("merges", "edges")
     ]
     done = None
-    with cluster(config) as client:
-        counted = count_graph(
-            client, config, container, dataset, affinities, fragments, offsets, fragments_run, config.octree
-        )
-        identity = {
-            "graph": ledger_for(container, "region_graph", dataset, {}).recorded_run(),
-            "fragments": fragments_run,
-            "merge_function": config.merge_function,
-        }
-        ledger = ledger_for(container, "agglomerate", files.join(dataset, config.merge_function), identity)
-        if counted.cells is not None:
-            done = _agglomerate_in_cells(client, config, ledger, counted.cells, outputs)
-    if counted.cells is None:
-        _agglomerate_whole(config, ledger, counted.whole(), outputs)
+    with ExitStack() as graph_kept:
+        with cluster(config) as client:
+            counted = graph_kept.enter_context(
+                count_graph(
+                    client,
+                    config,
+                    container,
+                    dataset,
+                    affinities,
+                    fragments,
+                    offsets,
+                    fragments_run,
+                    config.octree,
+                )
+            )
+            identity = {
+                "graph": ledger_for(container, "region_graph", dataset, {}).recorded_run(),
+                "fragments": fragments_run,
+                "merge_function": config.merge_function,
+            }
+            ledger = ledger_for(
+                container, "agglomerate", files.join(dataset, config.merge_function), identity
+            )
+            if counted.cells is not None:
+                done = _agglomerate_in_cells(client, config, ledger, counted.cells, outputs)
+        # Workers are not needed, and their memory may be.
+        if counted.cells is None:
+            _agglomerate_whole(config, ledger, counted.whole(), outputs)
     result = report(
         StepResult(
             "agglomerate",

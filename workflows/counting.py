@@ -1,6 +1,8 @@
 """Counting a region graph block by block: tables on disk, added up as a tree or in the cells of an octree."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -71,6 +73,7 @@ class CountedGraph:
         return RegionGraph.from_parquet(self.directory) if self.graph is None else self.graph
 
 
+@contextmanager
 def count_graph(
     client: Client | None,
     options: RunOptions,
@@ -81,8 +84,11 @@ def count_graph(
     offsets: Offsets,
     fragments_run: str | None,
     octree: bool | None = False,
-) -> CountedGraph:
+) -> Iterator[CountedGraph]:
     """The region graph of stored fragments; counted once, then read.
+
+    A graph that this process holds is written while the caller works with it, as that takes about as long as
+    its agglomeration; it is there, and recorded, at the end of the context.
 
     Parameters
     ----------
@@ -119,20 +125,23 @@ def count_graph(
     needs = counting(affinities, fragments, offsets)
     check_memory(_STEP, needs, block_shape, grid, worker_limit(client))
     cells = Cells(files.join(directory, "octree"), Octree(grid.shape, block_shape))
-    with hold(ledger):
+    with ExitStack() as held:
+        held.enter_context(hold(ledger))
         outputs = written if ledger.finished() is not None else ()
         if not prepare(ledger, options, what="region graph", outputs=outputs):
             files.remove(cells.directory)
             ledger.begin(blocks)
         if (found := ledger.finished()) is not None:
             summary = RunSummary(_STEP, len(blocks), skipped=len(blocks))
-            return _counted_before(directory, cells, found, octree, summary)
+            counted = _counted_before(directory, cells, found, octree, summary)
+            held.close()
+            yield counted
+            return
         count = CountRegion(offsets)
         task = _CountBlock(affinities, fragments, count, ledger)
         say_if_compiled("region_graph")
         summary = run(_STEP, task, blocks, ledger, client)
         assert client is not None
-        graph = None
         if octree or (octree is None and not _fits(ledger, client)):
             scale = quantisation_of(affinities.stored.dtype).scale
             reach = tuple(max(1, n) for n in count.depth[3 - grid.ndim :])
@@ -141,15 +150,22 @@ def count_graph(
             levels = Ledger(runs, {**ledger.identity, "counted": ledger.recorded_run()})
             done, rows = add_up_in_cells(client, options, levels, cells, adding, directory)
             ledger.finish({**rows, "cells": done.cells, "peak_memory": done.peak_memory})
-        else:
-            tables = add_up(client, ledger, blocks, _tables, GraphTables.joined)
-            graph = finish_graph(tables, grid, affinities.stored.dtype)
-            graph.to_parquet(directory)
-            rows = {"nodes": len(graph.nodes), "edges": len(graph.edges)}
-            ledger.finish(rows)
-        remove_tables(ledger)
-    made = cells if graph is None else None
-    return CountedGraph(directory, graph, made, rows["nodes"], rows["edges"], summary)
+            remove_tables(ledger)
+            held.close()
+            yield CountedGraph(directory, None, cells, rows["nodes"], rows["edges"], summary)
+            return
+        tables = add_up(client, ledger, blocks, _tables, GraphTables.joined)
+        graph = finish_graph(tables, grid, affinities.stored.dtype)
+        with ThreadPoolExecutor(1) as writer:
+            writing = writer.submit(_keep, graph, directory, ledger)
+            yield CountedGraph(directory, graph, None, len(graph.nodes), len(graph.edges), summary)
+            writing.result()
+
+
+def _keep(graph: RegionGraph, directory: str, ledger: Ledger) -> None:
+    graph.to_parquet(directory)
+    ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
+    remove_tables(ledger)
 
 
 def _fits(ledger: Ledger, client: Client) -> bool:

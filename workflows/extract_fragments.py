@@ -204,7 +204,7 @@ def _refine(
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
     base_run = plan.ledger.recorded_run()
     ndim = base.grid.ndim
-    counted = count_graph(
+    graph = count_graph(
         client,
         config,
         config.fragments_file,
@@ -220,7 +220,7 @@ def _refine(
         config.fragments_dataset,
         {"unrefined": base_run, **plan.refinement, "blocks": plan.block_shape},
     )
-    with hold(ledger):
+    with graph as counted, hold(ledger):
         out = prepare_volume(
             ledger, config, config.fragments_path, base.grid, "uint64", plan.block_shape, "refined fragments"
         )
