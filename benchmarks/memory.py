@@ -24,8 +24,8 @@ from _process import reset_peak, status
 from lsd_dask import extract_fragments
 from lsd_dask.agglomeration import LookupTable
 from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.clusters import ALLOCATOR
 from lsd_dask.descriptors import make_method
+from lsd_dask.environment import WORKER_ENVIRONMENT
 from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
 from lsd_dask.ledgers import Ledger
@@ -89,7 +89,7 @@ def measured(directory: Path, step: str, size: int) -> dict[str, Any]:
         if step == "extract segmentation":
             make_table(directory, side)
     command = [sys.executable, __file__, "--peak", str(directory), step, str(size)]
-    environment = {**os.environ, **ALLOCATOR}
+    environment = {**os.environ, **WORKER_ENVIRONMENT}
     ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     found: dict[str, Any] = json.loads(ended.stdout)
     return found

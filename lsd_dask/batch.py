@@ -9,6 +9,8 @@ from typing import Any
 import dask
 from dask.utils import parse_bytes
 
+from .environment import exports
+
 #: The batch systems by name: dask-jobqueue's class, and a command that only this batch system has. The order
 #: is that of detection: Slurm is often installed with wrappers that carry the commands of LSF and PBS.
 BATCH_SYSTEMS = {
@@ -122,6 +124,8 @@ def job_settings(kind: str, queue: str, workers: Workers, options: Mapping[str, 
     merged = {name.replace("-", "_"): value for name, value in configured.items()} | settings
     settings["worker_extra_args"] = _worker_arguments(kind, workers, merged)
     settings["job_extra_directives"] = _directives(kind, workers, merged)
+    # What the site or the caller sets comes later, and so goes first.
+    settings["job_script_prologue"] = [*exports(), *(merged.get("job_script_prologue") or [])]
     return settings
 
 

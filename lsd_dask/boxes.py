@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.buffer.cpu import NDBuffer
 
 #: Boxes of fewer bytes are read in one go.
 SMALL = 1 << 24
@@ -57,7 +58,7 @@ def read_box(array: zarr.Array[Any], selection: tuple[int | slice, ...], *, in_p
             for part, whole in zip(piece, selection, strict=True)
             if isinstance(part, slice) and isinstance(whole, slice)
         )
-        result[place] = array[piece]
+        array.get_basic_selection(piece, out=NDBuffer.from_ndarray_like(result[place]))
     return result
 
 

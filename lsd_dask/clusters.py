@@ -16,11 +16,12 @@ from typing import Any
 import dask
 import yaml
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster, SpecCluster, Status, Worker, WorkerPlugin
+from distributed import Client, LocalCluster, Nanny, SpecCluster, Status, Worker, WorkerPlugin
 
 from . import files
 from .batch import BATCH_SYSTEMS, Workers, bytes_of, job_settings
 from .checks import described
+from .environment import WORKER_ENVIRONMENT
 from .upkeep import Upkeep, kept_up
 
 
@@ -285,22 +286,21 @@ def _active_client() -> Client | None:
         return None
 
 
-#: How workers of this machine keep memory. dask lets go of all that is free, so that every chunk of a volume,
-#: a few megabytes, is asked of the system anew and cleared by it: that doubles the time of reading. What is
-#: kept with these is at most some tens of megabytes; what the user has set in the environment goes first.
-ALLOCATOR = {
-    "MALLOC_TRIM_THRESHOLD_": "16777216",
-    "MALLOC_MMAP_THRESHOLD_": "4194304",
-    "MALLOC_ARENA_MAX": "2",
-}
+class _Nanny(Nanny):
+    """Starts a worker's process in the environment it needs; dask's option `env` is set in it too late."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name, value in WORKER_ENVIRONMENT.items():
+            self.pre_spawn_env[name] = self.env[name] = os.environ.get(name, value)
 
 
 def _connect_local(workers: Workers, options: dict[str, Any]) -> Client:
     settings = {
-        "env": {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()},
         "n_workers": workers.number or CPU_COUNT,
         "threads_per_worker": 1,
         "processes": True,
+        "worker_class": _Nanny,
         "memory_limit": "auto" if workers.memory is None else bytes_of(workers.memory),
         "dashboard_address": _dashboard_address(),
         "resources": workers.resources,

@@ -11,6 +11,7 @@ import dask
 import dask_jobqueue
 import distributed
 import pytest
+import zarr
 from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from lsd_dask import batch, clusters, upkeep
 from lsd_dask.batch import BATCH_SYSTEMS
 from lsd_dask.clusters import connect, session
+from lsd_dask.environment import WORKER_ENVIRONMENT
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,38 @@ def test_local_workers_are_single_threaded_processes_that_end_with_the_client() 
         assert client.dashboard_link.startswith("http://")
         cluster = client.cluster
     assert cluster.status == distributed.Status.closed
+
+
+def test_workers_begin_in_the_environment_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library and zarr read it once, before a worker can do anything about it."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    with connect("local", num_workers=1) as client:
+        (begun_in,) = client.run(lambda: Path("/proc/self/environ").read_text().split("\0")).values()
+        (reading,) = client.run(_how_zarr_reads).values()
+    found = dict(each.split("=", 1) for each in begun_in if each)
+    assert {name: found.get(name) for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT | {
+        "MALLOC_ARENA_MAX": "3"
+    }
+    assert reading == ("FusedCodecPipeline", 1)
+
+
+def _how_zarr_reads() -> tuple[str, int]:
+    array = zarr.zeros((2,), chunks=(1,))
+    return type(array._async_array.codec_pipeline).__name__, zarr.config.get("codec_pipeline.max_workers")
+
+
+def test_jobs_set_the_environment_unless_their_site_does() -> None:
+    script = clusters.job_script("slurm:short", job_script_prologue=["module load cells"])
+    lines = script.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("export "))
+    exported = lines[begin : begin + len(WORKER_ENVIRONMENT)]
+    assert lines[begin + len(exported)] == "module load cells"
+    command = "\n".join([*exported, *(f'echo "${name}"' for name in WORKER_ENVIRONMENT)])
+    environment = {"PATH": os.defpath, "MALLOC_ARENA_MAX": "3"}
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == [*(WORKER_ENVIRONMENT | {"MALLOC_ARENA_MAX": "3"}).values()]
 
 
 def test_a_client_can_be_closed_twice() -> None:
