@@ -1,6 +1,7 @@
 """The whole pipeline, from affinities on disk to a segmentation on disk and its scores, step by step.
 
 Synthetic neuropil of any size, made blockwise, in a folder that a later call finds again with `--folder`.
+Starting the workers, and what they and this process import, comes before and is not in the seconds.
 
     python benchmarks/pipeline.py                                      # 256^3 and 512^3, one and two workers
     python benchmarks/pipeline.py --sizes 256 --workers 2 --peer       # beside the reference's steps
@@ -24,8 +25,15 @@ from _reference import Reference
 from distributed import Client
 
 import lsd_dask as ld
-from lsd_dask import clusters, workflows
+from lsd_dask import clusters
 from lsd_dask.synthetic import neuropil
+from lsd_dask.workflows import (
+    agglomerate,
+    evaluate_volumes,
+    extract_fragments,
+    extract_segmentation,
+    find_segments,
+)
 
 #: Thresholds that are scored, and the one that is written.
 THRESHOLDS, THRESHOLD = 50, 0.5
@@ -118,17 +126,13 @@ def run(client: Client, volume: Path, out: Path, block: int | None) -> Iterator[
     edges = {"edges_collection": "edges_hist_quant_75"}
     thresholds = {"thresholds_minmax": (0, 1), "thresholds_step": 1 / THRESHOLDS}
     steps: dict[str, Callable[[], object]] = {
-        "extract fragments": lambda: workflows.extract_fragments(
-            **affinities, **fragments, **size, resume=False
-        ),
-        "agglomerate": lambda: workflows.agglomerate(
-            **affinities, **fragments, **size, merge_function="hist_quant_75"
-        ),
-        "find segments": lambda: workflows.find_segments(**fragments, **edges, **thresholds),
-        "extract segmentation": lambda: workflows.extract_segmentation(
+        "extract fragments": lambda: extract_fragments(**affinities, **fragments, **size, resume=False),
+        "agglomerate": lambda: agglomerate(**affinities, **fragments, **size, merge_function="hist_quant_75"),
+        "find segments": lambda: find_segments(**fragments, **edges, **thresholds),
+        "extract segmentation": lambda: extract_segmentation(
             **fragments, **edges, **size, threshold=THRESHOLD, out_file=str(out)
         ),
-        "evaluate volumes": lambda: workflows.evaluate_volumes(
+        "evaluate volumes": lambda: evaluate_volumes(
             **fragments, **edges, **thresholds, gt_file=str(volume), gt_dataset="labels"
         ),
     }
