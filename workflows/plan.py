@@ -281,13 +281,14 @@ def _adding(edges: int) -> StepPlan:
         rates.EDGE_COUNTED * edges,
         rates.EDGE_STORED * edges,
         memory.BASE + int(memory.ADDING * rates.EDGE_HELD * edges),
-        (rates.ADDING + rates.WRITING_GRAPH) * edges,
+        rates.ADDING * edges,
     )
 
 
 def _merging(edges: int) -> StepPlan:
     held = memory.BASE + int(2 * rates.EDGE_HELD * edges)
-    seconds = (rates.MERGING + rates.SCORING) * edges
+    # The graph is written meanwhile.
+    seconds = (max(rates.MERGING, rates.WRITING_GRAPH) + rates.SCORING) * edges
     return _whole("agglomerate", rates.EDGE_STORED * edges, 24 * edges, held, seconds)
 
 
