@@ -42,8 +42,28 @@ def write_table(path: str, columns: Mapping[str, Any], facts: Mapping[str, Any] 
     """
     table = pa.table(dict(columns)).replace_schema_metadata({_KEY: json.dumps(facts or {})})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=_ROWS, write_page_checksum=True)
+    pq.write_table(table, buffer, row_group_size=_ROWS, **encoding_of(table.schema))
     files.write_bytes(path, buffer.getvalue())
+
+
+def encoding_of(schema: pa.Schema) -> dict[str, Any]:
+    """Keywords for pyarrow's writers: how tables are stored.
+
+    Dictionaries are for text and histograms alone, whose values are few. Ids are as many as rows: looking for
+    some that repeat takes as long as all else, and the table is larger for it.
+
+    Examples
+    --------
+    >>> encoding_of(pa.schema({"id": pa.uint64(), "bins": pa.large_list(pa.uint8())}))["use_dictionary"]
+    ['bins.list.element']
+    """
+    repeating = []
+    for field in schema:
+        if pa.types.is_large_list(field.type):
+            repeating.append(f"{field.name}.list.element")
+        elif pa.types.is_string(field.type):
+            repeating.append(field.name)
+    return {"compression": "zstd", "write_page_checksum": True, "use_dictionary": repeating}
 
 
 def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:

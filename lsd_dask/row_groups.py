@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
+from .parquet import encoding_of
 from .stores import filesystem, retried
 
 #: Rows of a group of a table that is read in parts, and how many of these a process keeps.
@@ -236,9 +236,8 @@ def _written(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
     # Object stores show an object when it is complete, others are written beside their place and moved there.
     beside = f"{inner}.{uuid.uuid4().hex}.partial"
-    options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
     try:
-        with fs.open(beside, "wb") as file, pq.ParquetWriter(file, schema, **options) as writer:
+        with fs.open(beside, "wb") as file, pq.ParquetWriter(file, schema, **encoding_of(schema)) as writer:
             yield writer
         fs.mv(beside, inner)
     finally:
