@@ -18,8 +18,11 @@ from .strategies import affinities, label_volumes, regions, seeds, shapes
 
 VOXEL_SIZE = (30.0, 5.0, 5.0)
 
-#: Seconds for a property: an example is a run of all steps.
-PATIENCE = 300 + 6 * settings().max_examples
+#: For properties whose examples are runs of all steps.
+fewer_examples = settings(max_examples=settings().max_examples // 2)
+
+#: Seconds for such a property.
+PATIENCE = 300 + 12 * fewer_examples.max_examples
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.watershed import CAP
+from lsd_dask.workflows import scoring
 
-from .jobs import PATIENCE, container, jobs, relabelled, voxel_size_of
+from .jobs import PATIENCE, container, fewer_examples, jobs, relabelled, voxel_size_of
 from .tissue import SHAPE, tissue
 
 pytestmark = pytest.mark.timeout(PATIENCE)
@@ -33,10 +34,16 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 @pytest.fixture(scope="module", autouse=True)
 def client() -> Iterator[Client]:
-    with Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as client:
+    with (
+        Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as client,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # A plot is no answer, and takes as long as all else of such small volumes.
+        patch.setattr(scoring, "draw", lambda *args, **options: {})
         yield client
 
 
+@fewer_examples
 @given(jobs(), st.integers(-3, 1000))
 def test_a_segmentation_is_that_of_the_whole_volume(job: dict[str, Any], corner: int) -> None:
     truth, options, run = job["truth"], job["options"], job["run"]

@@ -16,7 +16,7 @@ import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.grids import Region
 
-from .jobs import PATIENCE, block_sizes, container, jobs, relabelled, voxel_size_of
+from .jobs import PATIENCE, block_sizes, container, fewer_examples, jobs, relabelled, voxel_size_of
 from .strategies import label_volumes, regions, shapes
 
 pytestmark = pytest.mark.timeout(PATIENCE)
@@ -28,6 +28,7 @@ def client() -> Iterator[Client]:
         yield client
 
 
+@fewer_examples
 @given(jobs(), st.data())
 def test_a_region_has_the_fragments_of_the_whole_volume(job: dict[str, Any], data: st.DataObject) -> None:
     """What is around a region is read, and is no part of its graph."""
@@ -56,6 +57,7 @@ def test_a_region_has_the_fragments_of_the_whole_volume(job: dict[str, Any], dat
         assert np.array_equal(ld.open_volume(result.path), relabelled(expected, tree, 0.4))
 
 
+@fewer_examples
 @given(st.data())
 def test_descriptors_are_those_of_the_whole_volume(data: st.DataObject) -> None:
     shape = data.draw(shapes(10, 16, 16) | shapes(24, 24))
