@@ -27,7 +27,7 @@ SCRIPTS = {
     "region_graph": ["region_graph.py"],
     "lookup_tables": ["lookup_tables.py"],
     "relabeling": ["relabeling.py"],
-    "pipeline": ["pipeline.py", "--sizes", "256", "512", "--workers", "1", "2"],
+    "pipeline": ["pipeline.py", "--sizes", "128", "256", "512", "--workers", "1", "2"],
     "two_processes": ["two_processes.py"],
     "peer": ["pipeline.py", "--sizes", "512", "--workers", "2", "--peer"],
     "volara": ["volara.py"],

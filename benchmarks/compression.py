@@ -20,6 +20,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 import lsd_dask as ld
+from lsd_dask.environment import WORKER_ENVIRONMENT
 from lsd_dask.synthetic import neuropil
 
 CHUNK = 64
@@ -43,7 +44,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the block, voxels")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    zarr.config.set({"async.concurrency": 4, "threading.max_workers": 1})
+    # As workers read and write.
+    path, threads = (WORKER_ENVIRONMENT[f"ZARR_CODEC_PIPELINE__{key}"] for key in ("PATH", "MAX_WORKERS"))
+    zarr.config.set({"codec_pipeline.path": path, "codec_pipeline.max_workers": int(threads)})
     volume = neuropil((options.size,) * 3, leaks=0.01)
     affinities = volume.affinities.to_numpy()
     kinds = {
@@ -53,7 +56,7 @@ def main() -> None:
     print("| what | codec | write, CPU s | read, CPU s | MB | write, ratio | read, ratio | size, ratio |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for kind, (voxels, chosen) in kinds.items():
-        measured(voxels, CODECS[chosen], 1)
+        measured(voxels, CODECS[chosen], 2)
         ours = measured(voxels, CODECS[chosen], options.repeats)
         for name, codec in CODECS.items():
             found = ours if name == chosen else measured(voxels, codec, options.repeats)

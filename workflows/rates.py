@@ -1,19 +1,19 @@
 """How fast steps are, as measured: what `lsd-dask plan` reckons with.
 
-The machine: one core of a virtual x86-64 server, AMD EPYC, 2.4 GHz. Where nothing else is said, figures are
+The machine: one core of a virtual x86-64 server, Intel Xeon. Where nothing else is said, figures are
 those of `benchmarks/pipeline.py` for synthetic neuropil of 512^3 voxels of 8 nm, blocks of 256^3, one worker,
 as in ``docs/benchmarks.md``; reading, decoding, encoding and writing on a local disk are part of them.
 """
 
 #: Machine and data that the figures are of, for people.
-MACHINE = "one core of AMD EPYC, 2.4 GHz; synthetic neuropil, 8 nm; local disk"
+MACHINE = "one core of Intel Xeon; synthetic neuropil, 8 nm; local disk"
 
 #: Voxels a core second, of all that is read, context included.
-EXTRACTION = 12.3e6
+EXTRACTION = 22.5e6
 #: Voxels a core second.
-COUNTING = 11.6e6
-RELABELLING = 21.2e6
-OVERLAPS = 15.9e6
+COUNTING = 17.7e6
+RELABELLING = 40.7e6
+OVERLAPS = 28.0e6
 #: Floating-point operations a core second of PyTorch in float32, with two networks of 8 and 12 feature maps:
 #: 28 and 58 billion were measured, on one thread.
 CONVOLUTION = 30e9
@@ -23,12 +23,12 @@ FRAGMENTS, EDGES = 565e-6, 4104e-6
 
 #: Seconds for each edge, in the one process that holds the graph: added up at three levels of a tree,
 #: written, merged, and scored.
-ADDING, WRITING_GRAPH, MERGING, SCORING = 0.36e-6 * 3, 1.5e-6, 1.07e-6, 0.14e-6
+ADDING, WRITING_GRAPH, MERGING, SCORING = 0.43e-6 * 3, 1.8e-6, 2.2e-6, 0.13e-6
 #: Seconds for each fragment and threshold: a lookup table made and written.
 CUTTING = 0.1e-6
 
 #: Bytes of an edge in a block's table, with its part of the nodes; in Parquet; and in memory.
-EDGE_COUNTED, EDGE_STORED, EDGE_HELD = 250, 61, 243
+EDGE_COUNTED, EDGE_STORED, EDGE_HELD = 250, 57, 243
 #: Bytes of a fragment in a lookup table: two whole numbers of 8 bytes, compressed by about a half.
 LOOKUP_ROW = 8
 
