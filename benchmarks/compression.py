@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 import lsd_dask as ld
-from lsd_dask.environment import WORKER_ENVIRONMENT
+from lsd_dask.environment import read_in_one_thread
 from lsd_dask.synthetic import neuropil
 
 CHUNK = 64
@@ -45,8 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     # As workers read and write.
-    path, threads = (WORKER_ENVIRONMENT[f"ZARR_CODEC_PIPELINE__{key}"] for key in ("PATH", "MAX_WORKERS"))
-    zarr.config.set({"codec_pipeline.path": path, "codec_pipeline.max_workers": int(threads)})
+    read_in_one_thread()
     volume = neuropil((options.size,) * 3, leaks=0.01)
     affinities = volume.affinities.to_numpy()
     kinds = {

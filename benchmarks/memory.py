@@ -25,7 +25,7 @@ from lsd_dask import extract_fragments
 from lsd_dask.agglomeration import LookupTable
 from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.descriptors import make_method
-from lsd_dask.environment import WORKER_ENVIRONMENT
+from lsd_dask.environment import WORKER_ENVIRONMENT, read_in_one_thread
 from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
 from lsd_dask.ledgers import Ledger
@@ -97,6 +97,7 @@ def measured(directory: Path, step: str, size: int) -> dict[str, Any]:
 
 def peak(directory: Path, step: str, size: int) -> dict[str, Any]:
     """Memory of this process before a block and at its peak, and what is expected."""
+    read_in_one_thread()
     make = STEPS[step]
     run(*make(directory, SMALL)[:1], SMALL, context_of(step))
     task, bytes_for, haloed = make(directory, size)

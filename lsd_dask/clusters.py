@@ -21,7 +21,7 @@ from distributed import Client, LocalCluster, Nanny, SpecCluster, Status, Worker
 from . import files
 from .batch import BATCH_SYSTEMS, Workers, bytes_of, job_settings
 from .checks import described
-from .environment import WORKER_ENVIRONMENT
+from .environment import WORKER_ENVIRONMENT, read_in_one_thread
 from .upkeep import Upkeep, kept_up
 
 
@@ -250,6 +250,7 @@ class _OwningClient(Client):
     def __init__(self, cluster: SpecCluster) -> None:
         super().__init__(cluster)
         self._upkeep = Upkeep(cluster)
+        self.register_plugin(_ReadInOneThread(), name="lsd_dask-read-in-one-thread")
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
         cluster = self.cluster
@@ -273,6 +274,14 @@ class _LeaveQuickly(WorkerPlugin):
             atexit.register(_leave)
 
 
+class _ReadInOneThread(WorkerPlugin):
+    """Has workers read volumes in their own thread."""
+
+    def setup(self, worker: Worker) -> None:
+        """Tell zarr in the process of a worker."""
+        read_in_one_thread()
+
+
 def _leave() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -291,8 +300,9 @@ class _Nanny(Nanny):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        given = os.environ | (options.get("env") or {})
         for name, value in WORKER_ENVIRONMENT.items():
-            self.pre_spawn_env[name] = self.env[name] = os.environ.get(name, value)
+            self.pre_spawn_env[name] = self.env[name] = given.get(name, value)
 
 
 def _connect_local(workers: Workers, options: dict[str, Any]) -> Client:

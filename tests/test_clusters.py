@@ -44,16 +44,18 @@ def test_local_workers_are_single_threaded_processes_that_end_with_the_client() 
 
 
 def test_workers_begin_in_the_environment_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The C library and zarr read it once, before a worker can do anything about it."""
+    """The C library reads it once, before a worker can do anything about it. The caller's own goes first."""
     monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
-    with connect("local", num_workers=1) as client:
+    with connect("local", num_workers=1, env={"MALLOC_MMAP_THRESHOLD_": "5"}) as client:
         (begun_in,) = client.run(lambda: Path("/proc/self/environ").read_text().split("\0")).values()
         (reading,) = client.run(_how_zarr_reads).values()
     found = dict(each.split("=", 1) for each in begun_in if each)
     assert {name: found.get(name) for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT | {
-        "MALLOC_ARENA_MAX": "3"
+        "MALLOC_ARENA_MAX": "3",
+        "MALLOC_MMAP_THRESHOLD_": "5",
     }
     assert reading == ("FusedCodecPipeline", 1)
+    assert _how_zarr_reads()[0] == "BatchedCodecPipeline"
 
 
 def _how_zarr_reads() -> tuple[str, int]:
