@@ -274,18 +274,18 @@ class _LeaveQuickly(WorkerPlugin):
             atexit.register(_leave)
 
 
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 class _ReadInOneThread(WorkerPlugin):
     """Has workers read volumes in their own thread."""
 
     def setup(self, worker: Worker) -> None:
         """Tell zarr in the process of a worker."""
         read_in_one_thread()
-
-
-def _leave() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def _active_client() -> Client | None:

@@ -5,10 +5,11 @@ import numpy as np
 from .compiling import device, inner_device, kernel
 from .hashing import RECENT_BITS, place
 
-_FIRST_CAPACITY = 1024
-
 #: Voxels whose runs are listed at once; the list stays in the cache.
 _AT_ONCE = 2048
+
+#: Room for all pairs that so many voxels can bring, in a table that is half full at most.
+_FIRST_CAPACITY = 2 * _AT_ONCE
 
 
 @kernel
