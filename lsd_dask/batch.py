@@ -1,7 +1,10 @@
 """What the jobs of a batch system ask for: what the caller says, the site's configuration, and defaults."""
 
 import math
+import os
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +12,17 @@ from typing import Any
 import dask
 from dask.utils import parse_bytes
 
+from .checks import shown
+from .directives import (
+    check_directives,
+    is_one_line,
+    log_directives,
+    memory_in,
+    skipped_lines,
+    time_in,
+)
 from .environment import exports
+from .walltimes import seconds_for, seconds_of, walltime_for
 
 #: The batch systems by name: dask-jobqueue's class, and a command that only this batch system has. The order
 #: is that of detection: Slurm is often installed with wrappers that carry the commands of LSF and PBS.
@@ -76,8 +89,8 @@ class Workers:
         if self.memory is not None:
             bytes_of(self.memory)
         if self.walltime is not None:
-            _seconds(self.walltime)
-        _check_directives(self.job_extra_directives or ())
+            seconds_of(self.walltime)
+        check_directives(self.job_extra_directives or ())
 
 
 def job_settings(kind: str, queue: str, workers: Workers, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +110,8 @@ def job_settings(kind: str, queue: str, workers: Workers, options: Mapping[str, 
     Raises
     ------
     ValueError
-        If the batch system has no queues and one is named.
+        If the batch system has no queues and one is named, directives ask for memory in two ways, or a
+        setting has several lines.
     """
     if queue and kind == "htcondor":
         raise ValueError(
@@ -110,32 +124,68 @@ def job_settings(kind: str, queue: str, workers: Workers, options: Mapping[str, 
     settings: dict[str, Any] = {
         "cores": cores,
         "processes": processes,
-        "log_directory": configured.get("log-directory") or "dask-logs",
     }
     if queue:
         settings["queue"] = queue
     if workers.memory is not None or configured.get("memory") is None:
         settings["memory"] = processes * bytes_of(workers.memory or DEFAULT_MEMORY)
     if workers.walltime is not None:
-        settings["walltime"] = _format_walltime(workers.walltime, kind)
+        settings["walltime"] = walltime_for(kind, workers.walltime)
     elif configured.get("walltime") in _SHIPPED_WALLTIMES:
-        settings["walltime"] = _format_walltime(DEFAULT_WALLTIME, kind)
+        settings["walltime"] = walltime_for(kind, DEFAULT_WALLTIME)
     settings |= {name: value for name, value in options.items() if name != "scheduler_options"}
+    folder = settings.get("log_directory") or configured.get("log-directory") or "dask-logs"
+    settings["log_directory"] = os.fspath(folder)
     merged = {name.replace("-", "_"): value for name, value in configured.items()} | settings
-    settings["worker_extra_args"] = _worker_arguments(kind, workers, merged)
-    settings["job_extra_directives"] = _directives(kind, workers, merged)
+    _check_lines(merged)
+    directives = _directives(kind, workers, merged)
+    memory = memory_in(kind, directives, cores)
+    if memory is not None:
+        # A worker must not believe that it has more than its job.
+        settings["memory"] = min(memory, bytes_of(merged["memory"]))
+    limit = seconds_for(kind, time_in(kind, directives) or merged.get("walltime"))
+    of_logs, lines_of_logs = log_directives(kind, merged["log_directory"])
+    settings["job_extra_directives"] = directives + of_logs
+    if skipped := skipped_lines(kind, directives) + lines_of_logs:
+        settings["job_directives_skip"] = [*(merged.get("job_directives_skip") or []), *skipped]
+    settings["worker_extra_args"] = _worker_arguments(workers, merged, limit)
+    settings |= _quoted(merged)
     # What the site or the caller sets comes later, and so goes first.
     settings["job_script_prologue"] = [*exports(), *(merged.get("job_script_prologue") or [])]
     return settings
 
 
-def _worker_arguments(kind: str, workers: Workers, merged: Mapping[str, Any]) -> list[str]:
+def _check_lines(merged: Mapping[str, Any]) -> None:
+    """Raise ValueError for a setting that would begin a line of its own in the script of a job."""
+    for name, value in merged.items():
+        # These lines are the site's own commands.
+        if name == "job_script_prologue":
+            continue
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and not is_one_line(text):
+                raise ValueError(
+                    f"{name}: found {shown(text)}, expected one line, as it goes into the script of jobs"
+                )
+
+
+def _quoted(merged: Mapping[str, Any]) -> dict[str, str]:
+    """The paths in the command that starts a worker, as one word each."""
+    quoted = {}
+    if not merged.get("python"):
+        quoted["python"] = shlex.quote(sys.executable)
+    folder = merged.get("local_directory")
+    if isinstance(folder, str) and re.search(r"\s", folder) and folder[0] not in "\"'":
+        # In quotes that leave $TMPDIR and the like to the shell.
+        quoted["local_directory"] = f'"{folder}"'
+    return quoted
+
+
+def _worker_arguments(workers: Workers, merged: Mapping[str, Any], limit: int | None) -> list[str]:
     """Arguments of the command that starts workers: what they offer, and when they are to leave."""
     arguments = list(merged.get("worker_extra_args") or [])
     if workers.resources:
         offered = ",".join(f"{name}={n:g}" for name, n in workers.resources.items())
         arguments += ["--resources", offered]
-    limit = _read_walltime(merged.get("walltime"), kind)
     if limit is not None and "--lifetime" not in arguments:
         margin = min(_MARGIN * limit, _LONGEST_MARGIN)
         # The worker hands over what it holds; when the batch system ends the job, that would be lost.
@@ -167,17 +217,6 @@ def _reserved_memory(merged: Mapping[str, Any]) -> str:
     return f'-R "rusage[mem={lsf_format_bytes_ceil(memory, lsf_units=units)}]"'
 
 
-def _check_directives(directives: Sequence[str]) -> None:
-    if isinstance(directives, str):
-        raise TypeError(f"job_extra_directives should be a list of text, not {directives!r}")
-    for each in directives:
-        if not isinstance(each, str) or not each.strip() or "\n" in each or each.startswith("#"):
-            raise ValueError(
-                "job_extra_directives should be single options of the batch system, such as '--gres=gpu:1', "
-                f"not {each!r}"
-            )
-
-
 def bytes_of(memory: str | int) -> int:
     """Read a size in memory.
 
@@ -194,48 +233,3 @@ def bytes_of(memory: str | int) -> int:
     if size < 2**20:
         raise ValueError(f"memory should be a size such as '8 GB', not {memory!r}")
     return size
-
-
-def _seconds(walltime: str) -> int:
-    """Read a time limit as a caller writes it.
-
-    >>> _seconds("12:00"), _seconds("1-12:00:00")
-    (43200, 129600)
-    """
-    duration = _read_clock(walltime)
-    if not duration:
-        raise ValueError(
-            f"walltime should be '[days-]hours:minutes[:seconds]', such as '12:00', not {walltime!r}"
-        )
-    return duration
-
-
-def _read_clock(text: str | None) -> int | None:
-    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?", str(text))
-    if clock is None:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def _format_walltime(walltime: str, kind: str) -> str:
-    """Write a time limit as the batch system reads it: "12:00" is 12 hours for LSF and 12 minutes for Slurm.
-
-    >>> _format_walltime("12:00", "lsf"), _format_walltime("12:00", "slurm")
-    ('12:00', '12:00:00')
-    """
-    minutes, seconds = divmod(_seconds(walltime), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}" + ("" if kind == "lsf" else f":{seconds:02d}")
-
-
-def _read_walltime(walltime: str | None, kind: str) -> int | None:
-    """Seconds of a time limit as the batch system reads it; none for what only the batch system can read.
-
-    >>> _read_walltime("12:00", "lsf"), _read_walltime("12:00", "slurm"), _read_walltime("12:00:00", "slurm")
-    (43200, 720, 43200)
-    """
-    seconds = _read_clock(walltime)
-    if seconds and kind != "lsf" and re.fullmatch(r"\d+:\d+", str(walltime)):
-        seconds //= 60
-    return seconds or None

@@ -21,7 +21,9 @@ from distributed import Client, LocalCluster, Nanny, SpecCluster, Status, Worker
 from . import files
 from .batch import BATCH_SYSTEMS, Workers, bytes_of, job_settings
 from .checks import described
+from .encryption import Encryption, check_encrypted, check_words, in_files, security_of
 from .environment import WORKER_ENVIRONMENT, read_in_one_thread
+from .main_guard import check_main_guard
 from .upkeep import Upkeep, kept_up
 
 
@@ -34,6 +36,7 @@ def connect(
     walltime: str | None = None,
     resources: Mapping[str, float] | None = None,
     job_extra_directives: Sequence[str] | None = None,
+    security: Encryption = None,
     **options: Any,
 ) -> Client:
     """Start workers, or find running ones, and connect to them.
@@ -67,15 +70,20 @@ def connect(
         Cores per job (batch systems only). A job runs as many workers as it has cores, and asks for the
         memory of all of them. Default: 1.
     walltime : str, optional
-        Time limit of a job (batch systems only): ``"[days-]hours:minutes[:seconds]"``.
-        Default: 24 hours. Workers leave a little earlier, at most 15 minutes.
+        Time limit of a job (batch systems only): ``"[days-]hours:minutes[:seconds]"``, or a number with a
+        unit, ``"90 min"``. Default: 24 hours. Workers leave a little earlier, at most 15 minutes.
     resources : mapping, optional
         What each worker that is started offers to tasks, such as ``{"GPU": 1}``; dask only counts it. Jobs of
         Slurm and LSF ask for so many GPUs, unless a directive speaks of them; for other batch systems, say it
         in `job_extra_directives`.
     job_extra_directives : sequence of str, optional
         More that jobs ask for (batch systems only), in the batch system's own words, such as
-        ``["--constraint=a100"]``. They are added to those of dask's configuration.
+        ``["--constraint=a100"]``. They are added to those of dask's configuration. What they say of memory or
+        of time, such as ``"--mem-per-cpu=4G"``, takes the place of `memory` and `walltime` in the job.
+    security : distributed.Security, str or Path, optional
+        TLS for all connections, so that only who has its certificates may join: an object of dask; the path
+        of a dask configuration with the section ``distributed.comm.tls``; or ``"temporary"``, certificates
+        that are made for this cluster. Default: what dask's configuration says, which is usually none.
     **options
         For the class that makes the connection: `distributed.LocalCluster`; `dask_jobqueue.SLURMCluster` and
         its like (``account``, ``interface``, ``log_directory``, ...); `distributed.Client`.
@@ -96,7 +104,8 @@ def connect(
         If the scheduler file, the configuration, or the batch system's command for submitting jobs, does not
         exist.
     RuntimeError
-        If the batch system refuses the jobs.
+        If the batch system refuses the jobs, or a script starts workers on this machine without the guard
+        ``if __name__ == "__main__":``.
     OSError
         If no scheduler answers at the address.
 
@@ -125,11 +134,14 @@ def connect(
     6
     """
     workers = Workers(num_workers, memory, cores, walltime, resources, job_extra_directives)
+    if options.get("asynchronous"):
+        raise ValueError("asynchronous: found True, expected a client that waits for its results")
     if not isinstance(cluster, str | os.PathLike):
         raise TypeError(f"cluster: found {described(cluster)}, expected a name, an address or a path")
     name = os.fspath(cluster)
     if name.endswith((".yaml", ".yml")):
         name = _configured_cluster(name)
+    options["security"] = security_of(security)
     if name.lower() == "local":
         return _connect_local(workers, options)
     if name.endswith(".json"):
@@ -138,6 +150,7 @@ def connect(
     if kind.lower() in BATCH_SYSTEMS:
         return _connect_batch_system(kind.lower(), queue, workers, options)
     if "://" in name or re.fullmatch(r"[\w.-]+:\d+", name):
+        check_encrypted(name, options["security"])
         return Client(name, **options)
     return _connect_batch_system(_site_batch_system(name), name, workers, options)
 
@@ -152,13 +165,14 @@ def session(
     walltime: str | None = None,
     resources: Mapping[str, float] | None = None,
     job_extra_directives: Sequence[str] | None = None,
+    security: Encryption = None,
     **options: Any,
 ) -> Iterator[Client]:
     """Work with the active client, or where there is none with one that is connected for the occasion.
 
     Parameters
     ----------
-    cluster, num_workers, memory, cores, walltime, resources, job_extra_directives, **options
+    cluster, num_workers, memory, cores, walltime, resources, job_extra_directives, security, **options
         As for `connect`. They are not looked at where a client is active.
 
     Yields
@@ -167,6 +181,13 @@ def session(
         The active client, which stays open: the one made last, or the one chosen with `Client.as_current`.
         Else a new one. If the active client has a cluster of jobs or processes that this program started,
         those that end are replaced as long as the session lasts.
+
+    Raises
+    ------
+    RuntimeError
+        If the active client is asynchronous.
+    ValueError, TypeError, ImportError, OSError
+        As by `connect`.
 
     Examples
     --------
@@ -187,6 +208,7 @@ def session(
         walltime=walltime,
         resources=resources,
         job_extra_directives=job_extra_directives,
+        security=security,
         **options,
     ) as client:
         yield client
@@ -200,6 +222,7 @@ def job_script(
     walltime: str | None = None,
     resources: Mapping[str, float] | None = None,
     job_extra_directives: Sequence[str] | None = None,
+    security: Encryption = None,
     **options: Any,
 ) -> str:
     """The script of the jobs that `connect` would submit, to be looked at; nothing is submitted or started.
@@ -208,13 +231,14 @@ def job_script(
     ----------
     cluster : str
         A batch system, its queue, or a queue of this site, as for `connect`.
-    memory, cores, walltime, resources, job_extra_directives, **options
+    memory, cores, walltime, resources, job_extra_directives, security, **options
         As for `connect`.
 
     Returns
     -------
     str
-        With placeholders for the address of the scheduler and the name of the worker.
+        With placeholders for the address of the scheduler, the name of the worker, and the files of temporary
+        certificates.
 
     Raises
     ------
@@ -236,11 +260,13 @@ def job_script(
         kind, queue = _site_batch_system(cluster), cluster
     job_class = getattr(_import_jobqueue(), BATCH_SYSTEMS[kind.lower()][0]).job_cls
     settings = job_settings(kind.lower(), queue, workers, options)
+    certificates = security_of(security)
+    if certificates is not None:
+        settings |= {"security": in_files(certificates), "protocol": "tls://"}
+    address = "tcp://SCHEDULER:PORT" if certificates is None else "tls://SCHEDULER:PORT"
     # dask-jobqueue makes the folder of the logs as soon as it describes a job.
     with TemporaryDirectory() as logs:
-        script: str = job_class(
-            "tcp://SCHEDULER:PORT", "NAME", **settings | {"log_directory": logs}
-        ).job_script()
+        script: str = job_class(address, "NAME", **settings | {"log_directory": logs}).job_script()
     return script.replace(logs, settings["log_directory"])
 
 
@@ -290,9 +316,15 @@ class _ReadInOneThread(WorkerPlugin):
 
 def _active_client() -> Client | None:
     try:
-        return Client.current()
+        client = Client.current()
     except ValueError:
         return None
+    if client.asynchronous:
+        raise RuntimeError(
+            "found an active dask client that is asynchronous, expected one that waits for results: make it "
+            "with Client(...) outside of a coroutine, or close it, so that one is started for the occasion"
+        )
+    return client
 
 
 class _Nanny(Nanny):
@@ -312,9 +344,13 @@ def _connect_local(workers: Workers, options: dict[str, Any]) -> Client:
         "processes": True,
         "worker_class": _Nanny,
         "memory_limit": "auto" if workers.memory is None else bytes_of(workers.memory),
-        "dashboard_address": _dashboard_address(),
+        # On this machine alone: who sees a dashboard sees paths, code and results.
+        "dashboard_address": _dashboard_address("127.0.0.1"),
+        "worker_dashboard_address": "127.0.0.1:0",
         "resources": workers.resources,
     }
+    if (settings | options)["processes"]:
+        check_main_guard()
     client = _OwningClient(LocalCluster(**settings | options))
     client.register_plugin(_LeaveQuickly(), name="lsd_dask-leave-quickly")
     return client
@@ -344,10 +380,17 @@ def _connect_batch_system(kind: str, queue: str, workers: Workers, options: dict
             f"{kind}: its command {command!r} is not installed on this machine. Run where jobs can be "
             "submitted, or on this machine alone with 'local'."
         )
+    configured = dask.config.get(f"jobqueue.{options.get('config_name', kind)}", {})
     settings = job_settings(kind, queue, workers, options)
+    if settings["security"] is not None:
+        check_words(settings["security"])
+        # Where workers find certificates that are made for this cluster; they see this folder anyway.
+        settings.setdefault(
+            "shared_temp_directory", configured.get("shared-temp-directory") or str(Path.cwd())
+        )
     settings["scheduler_options"] = {
         "dashboard_address": _dashboard_address(),
-        **dask.config.get(f"jobqueue.{options.get('config_name', kind)}.scheduler-options", {}),
+        **(configured.get("scheduler-options") or {}),
         **options.get("scheduler_options", {}),
     }
     cluster = cluster_class(**settings)
@@ -357,12 +400,25 @@ def _connect_batch_system(kind: str, queue: str, workers: Workers, options: dict
             cluster.worker_spec.update(cluster.new_worker_spec())
         cluster.sync(cluster._correct_state)
         return _OwningClient(cluster)
-    except BaseException:
+    except BaseException as error:
         # Closing cancels the jobs that were accepted, but insists that no job looks alive.
         for job in cluster.workers.values():
             job.status = Status.failed
         cluster.close()
+        if isinstance(error, RuntimeError):
+            raise RuntimeError(  # noqa: TRY004 - as documented; it is cleaned up after any error
+                _refusal(kind, command, str(error))
+            ) from error
         raise
+
+
+def _refusal(kind: str, command: str, message: str) -> str:
+    """What a batch system said, of the page that dask-jobqueue makes of it."""
+    complaint = message.partition("stderr:\n")[2].strip() or message
+    return (
+        f"{kind}: {command} refused a job: {' '.join(complaint.split())}. What was asked for shows "
+        "lsd_dask.clusters.job_script, called with the same options."
+    )
 
 
 def _configured_cluster(path: str) -> str:
@@ -415,10 +471,10 @@ def _import_jobqueue() -> Any:
     return dask_jobqueue
 
 
-def _dashboard_address() -> str:
+def _dashboard_address(host: str = "") -> str:
     """Return dask's usual port if it is free, else any: dask itself would do the same, with a warning."""
     try:
-        socket.create_server(("", 8787)).close()
+        socket.create_server((host, 8787)).close()
     except OSError:
-        return ":0"
-    return ":8787"
+        return f"{host}:0"
+    return f"{host}:8787"

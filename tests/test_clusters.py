@@ -20,6 +20,7 @@ from lsd_dask import batch, clusters, upkeep
 from lsd_dask.batch import BATCH_SYSTEMS
 from lsd_dask.clusters import connect, session
 from lsd_dask.environment import WORKER_ENVIRONMENT
+from lsd_dask.walltimes import seconds_of, walltime_for
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ def test_memory_is_checked(wrong: str | int) -> None:
         connect("local", memory=wrong)
 
 
-@pytest.mark.parametrize("wrong", ["12", "12 h", "0:00", "1:75", "soon"])
+@pytest.mark.parametrize("wrong", ["12", "720", "12 weeks", "0:00", "0 h", "1:75", "soon", ""])
 def test_walltime_is_checked(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"walltime should be '\[days-\]hours:minutes\[:seconds\]'"):
         connect("slurm", walltime=wrong)
@@ -333,7 +334,7 @@ def test_workers_leave_before_their_jobs_end_and_not_much_earlier(seconds: int, 
     seconds -= seconds % 60  # as LSF counts
     walltime = f"{seconds // 3600}:{seconds // 60 % 60:02d}"
     workers = batch.Workers(walltime=walltime)
-    for configured in ({}, {"walltime": batch._format_walltime(walltime, kind)}):
+    for configured in ({}, {"walltime": walltime_for(kind, walltime)}):
         with dask.config.set({f"jobqueue.{kind}": configured}):
             settings = batch.job_settings(kind, "", batch.Workers() if configured else workers, {})
         if configured.get("walltime") in batch._SHIPPED_WALLTIMES:
@@ -384,9 +385,9 @@ def test_a_sites_own_configuration_comes_before_the_defaults() -> None:
 @given(days=st.integers(0, 9), hours=st.integers(0, 99), minutes=st.integers(1, 59))
 def test_every_batch_system_reads_the_same_time(days: int, hours: int, minutes: int) -> None:
     walltime = f"{days}-{hours}:{minutes:02d}"
-    slurm, lsf = (batch._format_walltime(walltime, kind) for kind in ("slurm", "lsf"))
+    slurm, lsf = (walltime_for(kind, walltime) for kind in ("slurm", "lsf"))
     assert slurm == f"{lsf}:00"
-    assert batch._seconds(slurm) == ((days * 24 + hours) * 60 + minutes) * 60
+    assert seconds_of(slurm) == ((days * 24 + hours) * 60 + minutes) * 60
 
 
 @pytest.fixture

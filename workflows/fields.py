@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
+from lsd_dask.directives import is_directive
+from lsd_dask.walltimes import EXPECTED, seconds_of
+
 #: The scores by which neighbouring fragments can be merged.
 MERGE_FUNCTIONS = (
     *(f"hist_quant_{percent}" for percent in (10, 25, 50, 75, 90)),
@@ -80,16 +83,20 @@ def _check_name(value: str) -> str:
 
 
 def _check_walltime(value: Any) -> Any:
-    # YAML reads an unquoted 12:00 as a number of base 60.
-    if isinstance(value, int):
+    if not isinstance(value, str):
+        # YAML reads an unquoted 12:00 as a number of base 60.
         raise ValueError(  # noqa: TRY004 - pydantic collects ValueError alone
-            'should be text such as "12:00" or "12 h"; in YAML, 12:00 needs the quotes'
+            f"should be {EXPECTED}; in YAML, 12:00 needs the quotes"
         )
+    try:
+        seconds_of(value)
+    except ValueError:
+        raise ValueError(f"should be {EXPECTED}") from None
     return value
 
 
 def _check_directive(value: str) -> str:
-    if not value.strip() or "\n" in value or value.startswith("#"):
+    if not is_directive(value):
         raise ValueError("should be one option of the batch system, such as --gres=gpu:1")
     return value
 

@@ -133,11 +133,16 @@ class RunOptions(ReportOptions):
     system."""
 
     walltime: Walltime | None = None
-    """How long a job of a batch system may run, e.g. "12:00" (hours:minutes). By default 24 hours. Jobs that
-    end are submitted again while there is work."""
+    """How long a job of a batch system may run, e.g. "12:00" (hours:minutes) or "12 h". By default 24 hours.
+    Jobs that end are submitted again while there is work."""
 
     job_extra_directives: tuple[Directive, ...] | None = None
     """What else a job asks for, in the batch system's own words, e.g. ["-A lab", "-C a100"]."""
+
+    security: File | None = None
+    """Encrypt what workers are told and what they answer, and let only those join who have the certificates:
+    "temporary" makes some for this run; or a dask configuration (YAML) with the section distributed.comm.tls
+    names them. By default as dask's own configuration says."""
 
     performance_report: File | None = None
     """HTML file for dask's report of the run: when each worker did what, and how much it moved and held."""

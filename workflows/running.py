@@ -88,6 +88,7 @@ def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client | None]
         "memory": options.memory,
         "walltime": options.walltime,
         "job_extra_directives": options.job_extra_directives,
+        "security": options.security,
     }
     _check_report(options.performance_report)
     with session(options.queue, **settings | started_with) as client:
@@ -113,10 +114,17 @@ def show_dashboard(client: Client) -> None:
 
 
 def _wait_for_a_worker(client: Client, queue: str) -> None:
-    """What blocks may take of a worker's memory is known when there is one."""
+    """What blocks may take of a worker's memory is known when there is one.
+
+    Waiting is for a task: a cluster that scales with the work has no worker until there is some.
+    """
     if not client.nthreads():
         console.print(f"Waiting for the first worker ({queue})")
-        client.wait_for_workers(1)
+        client.submit(_is_there, pure=False).result()
+
+
+def _is_there() -> bool:
+    return True
 
 
 def _check_report(path: str | None) -> None:
