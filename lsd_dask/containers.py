@@ -21,6 +21,7 @@ from zarr.codecs import ZstdCodec
 
 from . import files
 from .checks import described
+from .credentials import check_no_secrets
 from .missing import listed, missing_array, missing_path
 from .stores import is_remote as is_remote
 from .stores import options_for, retried
@@ -54,7 +55,7 @@ def normalise_path(path: str | PathLike[str]) -> str:
     TypeError
         If it is no path.
     ValueError
-        If it is empty, or a URL of a protocol that fsspec does not know.
+        If it is empty, or a URL of a protocol that fsspec does not know, or one that holds a password.
 
     Examples
     --------
@@ -75,6 +76,7 @@ def normalise_path(path: str | PathLike[str]) -> str:
             raise ValueError(
                 f"{text}: found the protocol {unknown[0]!r}, expected one that fsspec knows, such as s3"
             )
+        check_no_secrets(text)
         return text.rstrip("/")
     return str(Path(text).expanduser().absolute())
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import files
 from .evaluation.scores import BETTER, KEYS, Row, best_row
+from .viewing.figures import as_written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,7 +232,7 @@ def plot_run_lengths(
         ordered = np.sort(np.asarray(lengths, float))
         erl = float(ordered @ ordered) / totals[name]
         longer = np.append(np.cumsum(ordered[::-1])[::-1], 0) / totals[name]
-        axes.step(np.append(0, ordered), longer, where="post", label=f"{name}: {erl:.4g}")
+        axes.step(np.append(0, ordered), longer, where="post", label=as_written(f"{name}: {erl:.4g}"))
         axes.axvline(erl, color=axes.lines[-1].get_color(), linewidth=0.8, linestyle=":")
     axes.set(xlabel="run length, at least", ylabel="share of all skeletons", ylim=(0, 1), xlim=(0, None))
     axes.legend(frameon=False, fontsize=8, title="expected run length", title_fontsize=8)
@@ -249,7 +250,7 @@ def _draw_plane(
             marker=".",
             markersize=3,
             linewidth=1,
-            label=name,
+            label=as_written(name),
         )
         best = best_row(rows, metric) if metric else min(rows, key=lambda r: r[across] + r[up])
         axes.plot([best[across]], [best[up]], **_BEST)
@@ -264,7 +265,7 @@ def _draw_curves(axes: "Axes", runs: Mapping[str, Sequence[Row]], metric: str) -
             marker=".",
             markersize=3,
             linewidth=1,
-            label=name,
+            label=as_written(name),
         )
         if metric in BETTER:
             best = best_row(rows, metric)
@@ -313,7 +314,7 @@ def _panels(
 
 def _save(figure: "Figure", path: str, title: str | None) -> str:
     if title is not None:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(as_written(title), fontsize=11)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.rpartition(".")[2])
     files.write_bytes(path, picture.getvalue())

@@ -22,6 +22,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from . import files
 from .blocks import Block, BlockGrid
+from .credentials import without_secrets
 from .ledgers import Ledger
 
 #: Tasks in the scheduler's hands for each thread of the cluster: enough to keep every thread busy.
@@ -273,7 +274,7 @@ def _explain(error: BaseException | None) -> str | None:
             "out of memory? Then smaller blocks, or more memory for workers, will do. The workers' logs tell "
             "more."
         )
-    return "".join(traceback.format_exception_only(error)).strip()
+    return without_secrets("".join(traceback.format_exception_only(error)).strip())
 
 
 def _raise_failures(summary: RunSummary, failed: list[Block], ledger: Ledger) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import fsspec
 
+from .credentials import check_no_secrets, without_secrets
+
 #: Seconds between tries, at most; what is waited is between half of it and all of it, so that workers that
 #: failed together do not come back together.
 PAUSES = (1.0, 4.0, 12.0)
@@ -78,6 +80,7 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     >>> inner
     '/em.zarr/rag/nodes.parquet'
     """
+    check_no_secrets(path)
     fs, inner = fsspec.core.url_to_fs(path, **options_for(path) or {})
     return fs, inner
 
@@ -172,13 +175,14 @@ def retried[T](
         except Exception as error:
             if isinstance(error, _FINAL) and not isinstance(error, also):
                 if isinstance(error, OSError) and path not in str(error):
-                    raise type(error)(f"{path}: {error}") from error
+                    raise type(error)(f"{path}: {without_secrets(str(error))}") from error
                 raise
             if pause is None and isinstance(error, also):
                 raise
             if pause is None:
                 raise StoreError(
-                    f"{path}: {doing} failed {len(PAUSES) + 1} times; last, {type(error).__name__}: {error}"
+                    f"{path}: {doing} failed {len(PAUSES) + 1} times; last, {type(error).__name__}: "
+                    f"{without_secrets(str(error))}"
                 ) from error
         time.sleep(pause * random.uniform(0.5, 1))
     raise AssertionError("the last try returns or raises")

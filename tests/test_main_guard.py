@@ -46,6 +46,6 @@ def test_a_script_without_one_ends_with_a_sentence(kind: str, tmp_path: Path) ->
 def test_what_is_no_script_needs_none(tmp_path: Path) -> None:
     program = f"from lsd_dask.clusters import connect\n{WORK}\n"
     ended = subprocess.run(
-        [sys.executable, "-"], input=program, capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr

@@ -16,6 +16,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from lsd_dask.credentials import without_secrets
+
 from .describing import docstring, option_type, signature
 from .fields import nearest
 from .models import STEPS
@@ -27,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists everything that is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
 
 
 class Workflow[C: Config, T](Protocol):

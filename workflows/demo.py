@@ -16,7 +16,7 @@ from lsd_dask import clusters, open_volume, save_volume, synthetic, viewing
 
 from . import segment
 from .first_run import say_if_compiled
-from .running import console, show_dashboard
+from .running import console, in_bold, show_dashboard
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     picture = viewing.section_panel(panels, options.out / "sections.png")
     curve = viewing.plot_scores(result.scores, options.out / "scores.png")
     _print_scores(result.scores)
-    console.print(f"\nRaw, fragments, segmentation and truth side by side: [bold]{picture}[/bold]")
+    console.print("\nRaw, fragments, segmentation and truth side by side:", in_bold(str(picture)))
     console.print(f"Scores over thresholds: {curve}")
     told = {"command": _command(), "container": container, "threshold": f"{result.threshold:g}"}
     print(_HOW_TO.format(**told), file=sys.stderr)

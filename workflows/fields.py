@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
+from lsd_dask.credentials import check_no_secrets
 from lsd_dask.directives import is_directive
 from lsd_dask.walltimes import EXPECTED, seconds_of
 
@@ -48,6 +49,8 @@ def _check_file(value: Any) -> Any:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, str) and not path.strip():
         raise ValueError("should be a path")
+    if isinstance(path, str):
+        check_no_secrets(path)
     # Path.expanduser would mangle URLs.
     return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111
 

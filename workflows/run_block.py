@@ -7,7 +7,7 @@ from typing import Any
 
 from .config import load_config
 from .models import STEPS
-from .running import BlockDone, console, foreground
+from .running import BlockDone, console, foreground, in_bold
 
 #: Steps that are not done in blocks of their own.
 _WHOLE = ("segment", "find_segments", "evaluate_annotations", "compare", "build_pyramid")
@@ -51,7 +51,7 @@ def run_block(
     except BlockDone as done:
         facts: dict[str, Any] = done.args[0]
         told = ", ".join(f"{name} {value}" for name, value in facts.items())
-        console.print(f"[bold]{step}[/bold]: block {block} is done: {told}")
+        console.print(in_bold(step, f": block {block} is done: {told}"))
         return facts
     raise ValueError(
         f"{step}: the sum over all blocks is there already, so no block is left to be run; resume=False "

@@ -10,6 +10,7 @@ from weakref import WeakSet
 from distributed import Client, performance_report
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
@@ -40,7 +41,15 @@ REVISIONS = {
 #: Name of the one block that is to be run in this process, without a cluster.
 _foreground: ContextVar[str | None] = ContextVar("_foreground", default=None)
 
-console = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
+#: Text is printed as it is: names of files may look like rich's markup or its names of emoji.
+console = Console(
+    stderr=True, highlight=False, soft_wrap=True, force_jupyter=False, markup=False, emoji=False
+)
+
+
+def in_bold(text: str, rest: str = "") -> Text:
+    """Text to be printed in bold, and what follows it."""
+    return Text.assemble((text, "bold"), rest)
 
 
 @dataclass(frozen=True)
@@ -325,7 +334,7 @@ def run(
         raise BlockDone(RecordedTask(task, ledger, ledger.recorded_run())(block))
     assert client is not None
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("blocks"),
@@ -348,7 +357,7 @@ def report(result: StepResult) -> StepResult:
     blocks = f"{result.blocks} block{'s' * (result.blocks > 1)}" if result.blocks else "done"
     skipped = f", {result.skipped} of them by an earlier run" if result.skipped else ""
     facts = "".join(f", {value} {name}" for name, value in result.facts.items())
-    console.print(f"[bold]{result.step}[/bold]: {blocks}{skipped}{facts} in {result.seconds:.1f} s")
+    console.print(in_bold(result.step, f": {blocks}{skipped}{facts} in {result.seconds:.1f} s"))
     for name, path in result.outputs.items():
         console.print(f"  {name}: {files.shown(path)}")
     return result

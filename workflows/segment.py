@@ -22,7 +22,7 @@ from .models import (
     PredictConfig,
     SegmentConfig,
 )
-from .running import StepResult, check_output, cluster, console, ledger_for
+from .running import StepResult, check_output, cluster, console, in_bold, ledger_for
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def segment(config: SegmentConfig) -> Segmentation:
             )
         )
     seconds = time.perf_counter() - started
-    console.print(f"[bold]segment[/bold]: all steps in {seconds:.1f} s, at threshold {threshold:g}")
+    console.print(in_bold("segment", f": all steps in {seconds:.1f} s, at threshold {threshold:g}"))
     return Segmentation(
         "segment",
         {name: path for step in steps for name, path in step.outputs.items()},

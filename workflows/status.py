@@ -104,7 +104,7 @@ def print_status(container: str) -> None:
     console.print(table)
     for one in found:
         for name, message in list(one.failures.items())[:MISSING]:
-            console.print(f"{one.step}, block {name}: {message}", markup=False)
+            console.print(f"{one.step}, block {name}: {message}")
         if one.state != "done" and one.missing:
             console.print(f"{one.step}, to be done: {_listed(one)}")
 

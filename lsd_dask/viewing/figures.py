@@ -64,6 +64,17 @@ def _scale_bar(width: float, units: str) -> tuple[float, str]:
     return length, f"{length:g} {_SYMBOLS.get(units, units)}".rstrip()
 
 
+def as_written(text: str) -> str:
+    r"""Text that matplotlib shows as it is, and does not read as a formula.
+
+    Examples
+    --------
+    >>> as_written("$x$")
+    '\\$x\\$'
+    """
+    return text.replace("$", r"\$")
+
+
 def import_figure() -> "type[Figure]":
     """Import matplotlib late, and without its global state: no window, no figure that stays open."""
     try:

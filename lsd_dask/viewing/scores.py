@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .figures import DPI, GREY, import_figure, save
+from .figures import DPI, GREY, as_written, import_figure, save
 
 _RING: dict[str, Any] = {
     "s": 130,
@@ -77,7 +77,7 @@ def plot_scores(scores: Any, path: str | Path, *, title: str | None = None) -> P
     for axes in (plane, curves):
         axes.spines[["top", "right"]].set_visible(False)
     if title is not None:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(as_written(title), fontsize=12)
     return save(figure, path)
 
 

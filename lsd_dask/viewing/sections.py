@@ -12,7 +12,7 @@ from dask.base import compute
 
 from ..checks import check_array, described, real_number
 from .colors import label_colors, outlines
-from .figures import GREY, draw_scale_bar, new_panels, save
+from .figures import GREY, as_written, draw_scale_bar, new_panels, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def draw_sections(
     if units is not None:
         draw_scale_bar(panels[0], shape[-2:], voxel_size[1], units)
     if title is not None:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(as_written(title), fontsize=12)
     return figure
 
 
@@ -224,7 +224,7 @@ def _voxel_size(layers: Mapping[str, _Layers]) -> tuple[tuple[float, float], str
 
 
 def _draw_section(axes: "Axes", name: str, drawn: list[npt.NDArray[Any]], aspect: float) -> None:
-    axes.set_title(name, fontsize=11, pad=6)
+    axes.set_title(as_written(name), fontsize=11, pad=6)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor("black")
