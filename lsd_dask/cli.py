@@ -15,6 +15,7 @@ from importlib import metadata, resources
 from typing import Any, Literal
 
 from lsd_dask.tools import TOOLS
+from lsd_dask.units import is_unit
 from lsd_dask.workflows.config import ConfigError
 from lsd_dask.workflows.describing import option_type
 from lsd_dask.workflows.fields import nearest
@@ -285,13 +286,28 @@ def _value(model: type[Config], key: str, given: str | list[str] | bool) -> Any:
         return None if given == ["null"] else [_path_or_keys(key, text) for text in given]
     if isinstance(given, list):
         entries = re.split(r"[\s,\[\]()]+", " ".join(given))
-        given = [entry for entry in entries if entry]
+        given = _with_units([entry for entry in entries if entry])
         if len(given) == 1 and typing.get_origin(hint) in _UNIONS:
             return given[0]
         return None if given == ["null"] else given
     if given == "null":
         return None
     return _json(key, str(given)) if typing.get_origin(hint) is tuple else given
+
+
+def _with_units(entries: Sequence[str]) -> list[str]:
+    """Join units to the numbers before them.
+
+    >>> _with_units(["8", "um", "400", "40nm"])
+    ['8 um', '400', '40nm']
+    """
+    joined: list[str] = []
+    for entry in entries:
+        if joined and is_unit(entry):
+            joined[-1] += f" {entry}"
+        else:
+            joined.append(entry)
+    return joined
 
 
 def _path_or_keys(key: str, given: str) -> Any:
@@ -310,7 +326,7 @@ def _is_list(hint: Any) -> bool:
     """Tell whether a type is a list of numbers, or may be one, which is given as separate arguments."""
     if typing.get_origin(hint) in _UNIONS:
         return any(_is_list(each) for each in typing.get_args(hint))
-    return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] in (int, float)
+    return typing.get_origin(hint) is tuple and typing.get_args(hint)[0] in (int, float, float | str)
 
 
 def _is_names(hint: Any) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import real_numbers, shown
+from .lengths import convert, lengths_in
+from .units import UNKNOWN, can_convert, unit_name
 
 #: A box of voxels: one slice per spatial axis.
 type Region = tuple[slice, ...]
@@ -35,7 +37,8 @@ class Grid:
     offset : tuple of float
         World position of the lower corner of the volume (not of the centre of its first voxel).
     units : str
-        Unit of the world coordinates, for instance ``"nanometer"``; ``"voxel"`` where nothing is known.
+        Unit of the world coordinates, for instance ``"nanometer"`` or ``"nm"``; ``"voxel"`` where nothing is
+        known.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class Grid:
             raise ValueError(f"voxel sizes must be positive numbers, but are {_tuple(self.voxel_size)}")
         if not (isinstance(self.units, str) and self.units):
             raise ValueError(f"units must be the name of a unit, but are {shown(self.units)}")
+        object.__setattr__(self, "units", unit_name(self.units))
         if not all(np.isfinite(o) for o in self.offset):
             raise ValueError(f"offsets must be finite numbers, but are {_tuple(self.offset)}")
 
@@ -82,9 +86,86 @@ class Grid:
         """Number of spatial axes."""
         return len(self.dims)
 
-    def same_units(self, other: "Grid") -> bool:
-        """Whether positions in both can be compared; those of which no unit is known can, with any."""
-        return self.units == other.units or "voxel" in (self.units, other.units)
+    def in_units_of(self, other: "Grid") -> "Grid":
+        """The same voxels, their size and place told in the units of another volume.
+
+        Whatever compares two volumes, or divides lengths of one by those of the other, does this first.
+
+        Parameters
+        ----------
+        other : Grid
+
+        Returns
+        -------
+        Grid
+
+        Raises
+        ------
+        ValueError
+            If the units cannot be compared. Where one is ``"voxel"``, nothing is known but numbers: they are
+            taken to be in the other's units if voxels are of the same size in both, and refused otherwise.
+
+        Examples
+        --------
+        >>> affinities = Grid(("y", "x"), (100, 200), (0.008, 0.004), (0.08, 0), "micrometer")
+        >>> mask = Grid(("y", "x"), (50, 100), (16, 8), (80, 0), "nanometer")
+        >>> mask.in_units_of(affinities).voxel_size
+        (0.016, 0.008)
+        """
+        if can_convert(self.units, other.units):
+            return self.told_in(other.units)
+        if UNKNOWN not in (self.units, other.units) or not self.has_voxels_of(other):
+            raise ValueError(
+                f"units: found voxels of {_tuple(self.voxel_size)} {self.units}, which cannot be compared "
+                f"with those of {_tuple(other.voxel_size)} {other.units}: expected a known unit in both "
+                "(lsd-dask convert --voxel-size ... --units ... tells one)"
+            )
+        return replace(self, units=other.units)
+
+    def told_in(self, units: str) -> "Grid":
+        """The same voxels, their size and place told in another unit; ValueError if that cannot be."""
+        voxel_size, offset = (convert(each, self.units, units) for each in (self.voxel_size, self.offset))
+        return replace(self, voxel_size=tuple(voxel_size), offset=tuple(offset), units=units)
+
+    def has_voxels_of(self, other: "Grid") -> bool:
+        """Whether the voxel sizes of both are the same numbers, but for rounding."""
+        return self.dims == other.dims and bool(
+            np.allclose(self.voxel_size, other.voxel_size, rtol=1e-6, atol=0)
+        )
+
+    def begins_like(self, other: "Grid") -> bool:
+        """Whether voxels of the same index are the same voxel, of volumes in the same units."""
+        shifts = zip(self.offset, other.offset, self.voxel_size, strict=True)
+        return self.has_voxels_of(other) and all(abs(a - b) <= TOLERANCE * v for a, b, v in shifts)
+
+    def lengths(self, name: str, values: Any) -> tuple[float, ...]:
+        """What an option says, in the units of this volume.
+
+        Parameters
+        ----------
+        name : str
+            Of the option, for messages.
+        values : sequence of float or str
+            One an axis: numbers are in the units of the volume, text says its unit, such as ``"1.2 um"``.
+
+        Returns
+        -------
+        tuple of float
+
+        Raises
+        ------
+        ValueError
+            If there is another number of them, one is no length, or one is in a unit that cannot be compared
+            with that of the volume.
+
+        Examples
+        --------
+        >>> Grid(("y", "x"), (100, 200), (8, 4), (0, 0)).lengths("block_size", ("0.4 um", 400))
+        (400.0, 400.0)
+        """
+        numbers = lengths_in(self.units, name, values)
+        self._check_length(name, numbers)
+        return numbers
 
     @property
     def end(self) -> tuple[float, ...]:
@@ -107,13 +188,13 @@ class Grid:
             for dim, n, v, o in zip(self.dims, self.shape, self.voxel_size, self.offset, strict=True)
         }
 
-    def region(self, offset: Sequence[float], size: Sequence[float]) -> Region:
+    def region(self, offset: Sequence[float | str], size: Sequence[float | str]) -> Region:
         """Find the voxels of a world box.
 
         Parameters
         ----------
-        offset, size : sequence of float
-            Lower corner and extent of the box in world units, one number per axis.
+        offset, size : sequence of float or str
+            Lower corner and extent of the box, one length per axis, as for `lengths`.
 
         Returns
         -------
@@ -126,9 +207,7 @@ class Grid:
             If a size is not positive, or the box does not lie on the voxel grid (to a thousandth of a voxel),
             or reaches out of the volume.
         """
-        offset, size = real_numbers("offset", offset), real_numbers("size", size)
-        self._check_length("offset", offset)
-        self._check_length("size", size)
+        offset, size = self.lengths("offset", offset), self.lengths("size", size)
         if not all(np.isfinite(v) for v in (*offset, *size)):
             raise ValueError(
                 f"offset and size must be finite numbers, but are {_tuple(offset)} and {_tuple(size)}"

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .checks import check_array
+from .checks import check_array, naming
 from .grids import Grid, Region
 from .overlap import Reader, Volume
 from .volumes import grid_of
@@ -91,11 +91,8 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
         if mask.dims != grid.dims:
             found = ", ".join(map(str, mask.dims))
             raise ValueError(f"The mask has the axes ({found}), expected ({', '.join(grid.dims)}).")
-        mask_grid = grid_of(mask)
-        if not mask_grid.same_units(grid):
-            raise ValueError(
-                f"The mask is in {mask_grid.units}, the volume in {grid.units}: expected the same."
-            )
+        with naming("mask"):
+            mask_grid = grid_of(mask).in_units_of(grid)
         array = mask.data
     else:
         mask_grid = _covering(mask.shape, grid)
@@ -146,6 +143,7 @@ def _nearest(mask_grid: Grid, grid: Grid, region: Region) -> list[np.ndarray]:
 
     For example voxels 0 ... 3 of size 1 in a mask of size 2 give [0, 0, 1, 1].
     """
+    mask_grid = mask_grid.in_units_of(grid)
     indices = []
     for axis, s in enumerate(region):
         centres = grid.offset[axis] + (np.arange(s.start, s.stop) + 0.5) * grid.voxel_size[axis]

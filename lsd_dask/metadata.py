@@ -23,23 +23,7 @@ from typing import Any
 
 from .checks import shown
 from .grids import Grid, spatial_dims
-
-_UNIT_NAMES = {
-    "nm": "nanometer",
-    "nanometers": "nanometer",
-    "um": "micrometer",
-    "µm": "micrometer",
-    "μm": "micrometer",
-    "micrometers": "micrometer",
-    "mm": "millimeter",
-    "millimeters": "millimeter",
-    "Å": "angstrom",
-    "": "voxel",
-    "px": "voxel",
-    "pixel": "voxel",
-    "voxels": "voxel",
-}
-_UNIT_SYMBOLS = {"nanometer": "nm", "micrometer": "um", "millimeter": "mm", "voxel": ""}
+from .units import unit_name, unit_symbol
 
 
 @dataclass(frozen=True)
@@ -137,7 +121,7 @@ def volume_attributes(grid: Grid, channels: int | None) -> dict[str, Any]:
         "offset": [_tidy(o) for o in grid.offset],
         "resolution": voxel_size,
         "voxel_size": voxel_size,
-        "units": [_UNIT_SYMBOLS.get(grid.units, grid.units)] * grid.ndim,
+        "units": [unit_symbol(grid.units)] * grid.ndim,
         "axis_names": [name + "^" * (kind == "channel") for name, kind in axes],
         "types": [kind for _, kind in axes],
     }
@@ -243,7 +227,7 @@ def layout_of(
     if not isinstance(all_units, list | tuple) or not all(isinstance(unit, str) for unit in all_units):
         raise ValueError(f"{where}: units: found {shown(units)}, expected the name of one, or one an axis")
     all_units = _spatial(all_units, kinds, "units", where)
-    unit_names = {_UNIT_NAMES.get(unit, unit) for unit in all_units}
+    unit_names = {unit_name(unit) for unit in all_units}
     if len(unit_names) > 1:
         raise ValueError(f"{where}: all axes need the same unit, but they have {sorted(unit_names)}")
     sizes = [1.0] * n if voxel_size is None else _spatial(voxel_size, kinds, "voxel_size", where)

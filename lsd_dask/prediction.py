@@ -14,7 +14,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .checks import check_array, whole_numbers
+from .checks import check_array, naming, whole_numbers
 from .grids import Grid, Region
 from .lazy import find_stored, grid_of
 from .overlap import Reader, map_regions
@@ -375,6 +375,8 @@ def _check_same_place(raw: Any, lsds: Any, dims: int) -> None:
     if raw.shape[-dims:] != lsds.shape[-dims:]:
         raise ValueError(f"lsds: found shape {lsds.shape}, expected {raw.shape[-dims:]} voxels as of raw")
     if isinstance(raw, xr.DataArray) and isinstance(lsds, xr.DataArray):
-        here, there = grid_of(raw), grid_of(lsds)
-        if (here.voxel_size, here.offset) != (there.voxel_size, there.offset):
+        here = grid_of(raw)
+        with naming("lsds"):
+            there = grid_of(lsds).in_units_of(here)
+        if not here.begins_like(there):
             raise ValueError(f"lsds: found voxels in {there.box}, expected those of raw: {here.box}")

@@ -321,10 +321,11 @@ def check_graph_input(
             f"expected affinities of shape (channels, {', '.join(map(str, fragments.shape))})."
         )
     if isinstance(affinities, xr.DataArray) and isinstance(fragments, xr.DataArray):
-        first, second = grid_of(affinities), grid_of(fragments)
+        first = grid_of(affinities)
+        with naming("fragments"):
+            second = grid_of(fragments).in_units_of(first)
         places = [f"voxel size {g.voxel_size}, offset {g.offset} {g.units}" for g in (first, second)]
-        here, there = (first.voxel_size, first.offset), (second.voxel_size, second.offset)
-        if here != there or not first.same_units(second):
+        if not first.begins_like(second):
             raise ValueError(
                 f"Affinities ({places[0]}) and fragments ({places[1]}) do not lie in the same place."
             )

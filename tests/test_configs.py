@@ -416,7 +416,7 @@ class TestWorkflow:
         assert parameters.keys() == {"config", *models.FindSegmentsConfig.model_fields}
         assert parameters["fragments_file"].default is inspect.Parameter.empty
         assert parameters["queue"].default == "local"
-        assert parameters["roi_offset"].annotation == tuple[float, ...] | None
+        assert parameters["roi_offset"].annotation == tuple[float | str, ...] | None
         assert inspect.signature(count_thresholds).return_annotation is int
 
     def test_docstring_has_all_options_between_body_and_returns(self):

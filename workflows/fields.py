@@ -1,12 +1,18 @@
 """The values a configuration can hold, each with the check that gives its error."""
 
 import difflib
+import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from lsd_dask.units import parse_length
+
+#: The smallest number above 0.
+_TINY = math.ulp(0.0)
 
 from lsd_dask.credentials import check_no_secrets
 from lsd_dask.directives import is_directive
@@ -104,6 +110,21 @@ def _check_directive(value: str) -> str:
     return value
 
 
+def _length_check(least: float, expected: str) -> Callable[[Any], float | str]:
+    """Make the check of a length: a number in the units of the volume, or text that says its unit."""
+
+    def check(value: Any) -> float | str:
+        try:
+            number, unit = parse_length(value) if isinstance(value, str) else (float(value), None)
+        except (TypeError, ValueError):
+            raise ValueError('should be a valid number, or one with a unit such as "1.2 um"') from None
+        if not (math.isfinite(number) and number >= least):
+            raise ValueError(f"should be {expected}")
+        return number if unit is None else f"{number:.15g} {unit}"
+
+    return check
+
+
 def _check_offset(value: tuple[int, ...]) -> tuple[int, ...]:
     if not any(value):
         raise ValueError("should join two different voxels, not a voxel with itself")
@@ -119,8 +140,11 @@ EdgesCollection = Annotated[str, AfterValidator(_check_edges_collection)]
 Walltime = Annotated[str, BeforeValidator(_check_walltime)]
 ZarrFormat = Annotated[int, Field(ge=2, le=3)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Position = Annotated[tuple[float, ...], Field(min_length=2, max_length=3)]
-Size = Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)]
-Margin = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=2, max_length=3)]
+Coordinate = Annotated[float | str, BeforeValidator(_length_check(-math.inf, "a finite number"))]
+PositiveLength = Annotated[float | str, BeforeValidator(_length_check(_TINY, "greater than 0"))]
+Length = Annotated[float | str, BeforeValidator(_length_check(0.0, "greater than or equal to 0"))]
+Position = Annotated[tuple[Coordinate, ...], Field(min_length=2, max_length=3)]
+Size = Annotated[tuple[PositiveLength, ...], Field(min_length=2, max_length=3)]
+Margin = Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)]
 Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3), AfterValidator(_check_offset)]
 Neighborhood = Annotated[tuple[Offset, ...], Field(min_length=1)]

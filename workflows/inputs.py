@@ -1,12 +1,13 @@
 """What steps read: opening it, and checking before any work that it is what the step expects."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lsd_dask.checks import naming as naming
 from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid, Region
+from lsd_dask.grids import TOLERANCE, Grid, Region
 from lsd_dask.overlap import StoredReader
 from lsd_dask.quantisation import quantisation_of, quantise
 from lsd_dask.region_graph import check_neighborhood
@@ -94,11 +95,13 @@ def open_mask(path: str, grid: Grid, like: str) -> StoredReader:
             f"{stored.path}: found a mask of shape {stored.shape} with the axes {', '.join(stored.dims)}, "
             f"expected {', '.join(grid.dims)}."
         )
-    corners = zip(stored.grid.offset, grid.offset, stored.grid.end, grid.end, grid.voxel_size, strict=True)
+    with naming(stored.path, like):
+        own = stored.grid.in_units_of(grid)
+    corners = zip(own.offset, grid.offset, own.end, grid.end, grid.voxel_size, strict=True)
     if any(begin > first + v / 2 or end < last - v / 2 for begin, first, end, last, v in corners):
         raise ValueError(
-            f"{stored.path}: the mask does not cover {like}: it fills {stored.grid.box}, what is "
-            f"to be processed {grid.box}."
+            f"{stored.path}: the mask does not cover {like}: it fills {own.box}, what is to be processed "
+            f"{grid.box}."
         )
     return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
 
@@ -137,12 +140,12 @@ def shared_part(stored: StoredVolume, reader: StoredReader, like: str) -> tuple[
         such place.
     """
     grid = reader.stored.grid.crop(reader.part)
-    _check_same_voxels(stored, grid, like)
-    begin = [max(a, b) for a, b in zip(stored.grid.offset, grid.offset, strict=True)]
-    end = [min(a, b) for a, b in zip(stored.grid.end, grid.end, strict=True)]
+    other = _of_same_voxels(stored, grid, like)
+    begin = [max(a, b) for a, b in zip(other.offset, grid.offset, strict=True)]
+    end = [min(a, b) for a, b in zip(other.end, grid.end, strict=True)]
     if any(e <= b for b, e in zip(begin, end, strict=True)):
         raise ValueError(
-            f"{stored.path} fills {stored.grid.box}, which has nothing in common with {like}: {grid.box}."
+            f"{stored.path} fills {other.box}, which has nothing in common with {like}: {grid.box}."
         )
     with naming(stored.path, like):
         region = grid.region(begin, [e - b for b, e in zip(begin, end, strict=True)])
@@ -159,10 +162,10 @@ def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
     ValueError
         If voxel sizes differ, or the other one does not lie within this one and on its voxels.
     """
-    _check_same_voxels(stored, grid, like)
+    other = _of_same_voxels(stored, grid, like)
     size = [e - o for e, o in zip(grid.end, grid.offset, strict=True)]
     try:
-        return StoredReader(stored, stored.grid.region(grid.offset, size))
+        return StoredReader(stored, other.region(grid.offset, size))
     except ValueError as error:
         raise ValueError(
             f"{stored.path} does not cover {like}: {error}. With roi_offset and roi_shape, a part can be "
@@ -170,15 +173,18 @@ def matching_part(stored: StoredVolume, grid: Grid, like: str) -> StoredReader:
         ) from None
 
 
-def _check_same_voxels(stored: StoredVolume, grid: Grid, like: str) -> None:
+def _of_same_voxels(stored: StoredVolume, grid: Grid, like: str) -> Grid:
+    """Where a stored volume lies, in the units of another one that has the same voxels."""
     if stored.grid.dims != grid.dims:
         raise ValueError(f"{stored.path} has the axes {stored.grid.dims}, but {like} has {grid.dims}.")
-    sizes = zip(stored.grid.voxel_size, grid.voxel_size, strict=True)
-    if any(abs(a - b) > 1e-6 * b for a, b in sizes) or not grid.same_units(stored.grid):
+    with naming(stored.path, like):
+        other = stored.grid.in_units_of(grid)
+    if not other.has_voxels_of(grid):
         raise ValueError(
             f"{stored.path} has voxels of {stored.grid.voxel_size} {stored.grid.units}, but {like} of "
             f"{grid.voxel_size} {grid.units}: expected the same."
         )
+    return other
 
 
 def check_affinities(reader: StoredReader) -> None:
@@ -224,7 +230,7 @@ def check_offsets(affinities: StoredVolume, neighborhood: Sequence[Sequence[int]
         return check_neighborhood(neighborhood, channels, ndim)
 
 
-def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -> tuple[int, ...]:
+def block_shape_for(grid: Grid, block_size: Sequence[float | str] | None, path: str) -> tuple[int, ...]:
     """Shape of a block in voxels.
 
     Parameters
@@ -232,7 +238,7 @@ def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -
     grid
         Of the volume that is cut into blocks.
     block_size
-        In world units, one number an axis; None for a default.
+        One length an axis, as for `Grid.lengths`; None for a default.
     path
         Of the volume, for messages.
     """
@@ -242,11 +248,8 @@ def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -
             voxels *= n
         side = PLANAR_BLOCK if grid.ndim == 2 else LARGE_BLOCK if voxels > LARGE_VOLUME else SMALL_BLOCK
         return tuple(min(side, n) for n in grid.shape)
-    if len(block_size) != grid.ndim:
-        raise ValueError(
-            f"block_size has {len(block_size)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}) "
-            f"for {path}."
-        )
+    with naming(path):
+        block_size = grid.lengths("block_size", block_size)
     shape = [max(1, round(b / v)) for b, v in zip(block_size, grid.voxel_size, strict=True)]
     nearest = [n * v for n, v in zip(shape, grid.voxel_size, strict=True)]
     if any(abs(a - b) > 1e-3 * v for a, b, v in zip(nearest, block_size, grid.voxel_size, strict=True)):
@@ -257,13 +260,13 @@ def block_shape_for(grid: Grid, block_size: Sequence[float] | None, path: str) -
     return tuple(min(s, n) for s, n in zip(shape, grid.shape, strict=True))
 
 
-def to_voxels(name: str, lengths: Sequence[float] | None, grid: Grid) -> tuple[int, ...] | None:
-    """World lengths as voxels, rounded up."""
+def to_voxels(name: str, lengths: Sequence[float | str] | None, grid: Grid) -> tuple[int, ...] | None:
+    """Lengths that an option says as voxels, rounded up."""
     if lengths is None:
         return None
-    if len(lengths) != grid.ndim:
-        raise ValueError(f"{name} has {len(lengths)} numbers, expected {grid.ndim} ({', '.join(grid.dims)}).")
-    return tuple(-int(-w // v) for w, v in zip(lengths, grid.voxel_size, strict=True))
+    told = zip(grid.lengths(name, lengths), grid.voxel_size, strict=True)
+    # A hair less, for decimal fractions: 0.6 / 0.2 is a bit less than 3, and others are a bit more.
+    return tuple(math.ceil(length / v - TOLERANCE) for length, v in told)
 
 
 def _samples(shape: Sequence[int]) -> Iterator[Region]:

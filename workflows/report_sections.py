@@ -156,15 +156,15 @@ def _middle(grid: Grid) -> Grid:
 
 def _section(stored: StoredVolume, place: Grid) -> xr.DataArray | None:
     """The voxels of a volume in some place; None if it has others, or does not cover it."""
-    if stored.grid.dims != place.dims or not stored.grid.same_units(place):
-        return None
-    if any(abs(a / b - 1) > 1e-6 for a, b in zip(stored.grid.voxel_size, place.voxel_size, strict=True)):
+    if stored.grid.dims != place.dims:
         return None
     try:
-        region: Region = stored.grid.region(
-            place.offset, [e - o for o, e in zip(place.offset, place.end, strict=True)]
-        )
+        grid = stored.grid.in_units_of(place)
+        size = [e - o for o, e in zip(place.offset, place.end, strict=True)]
+        region: Region = grid.region(place.offset, size)
     except ValueError:
+        return None
+    if not grid.has_voxels_of(place):
         return None
     section = label(stored.read(region), place, stored.name)
     return section.isel(z=0) if place.ndim == 3 else section

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
-from ..checks import check_array, real_number
+from ..checks import check_array, naming, real_number
 from ..grids import TOLERANCE, Region
 from ..kernels.boundaries import near_other_labels
 from ..lazy import Volume, grid_of
@@ -211,9 +211,9 @@ def _check_same_place(truth: Volume, test: Volume) -> None:
         raise ValueError(f"truth has shape {truth.shape}, test has shape {test.shape}: expected the same")
     if not (isinstance(truth, xr.DataArray) and isinstance(test, xr.DataArray)):
         return
-    here, there = grid_of(truth), grid_of(test)
-    if not here.same_units(there):
-        raise ValueError(f"truth is in {here.units}, test in {there.units}: expected the same")
+    here = grid_of(truth)
+    with naming("test"):
+        there = grid_of(test).in_units_of(here)
     for what in ("voxel_size", "offset"):
         expected, found = getattr(here, what), getattr(there, what)
         if any(abs(a - b) > TOLERANCE * v for a, b, v in zip(expected, found, here.voxel_size, strict=True)):
