@@ -9,19 +9,22 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .checks import check_labels, real_numbers, shown, whole_number
+from .checks import check_labels, shown, whole_number
 from .grids import Grid, Region
 from .kernels.descriptor_ball import BallWindow, ball_window
 from .kernels.descriptor_labels import Lattice
 from .kernels.descriptor_statistics import Scaling
 from .kernels.descriptors import describe
 from .kernels.moments import GaussianWindow, gaussian_window
+from .lengths import convert, lengths_in
 from .overlap import OverlapBlock, map_overlap
+from .units import UNKNOWN, can_convert
 from .volumes import grid_of
 
 type Volume = np.ndarray | da.Array | xr.DataArray
 
-#: The least variance, in squared world units, that is told from none.
+#: The least variance that is told from none, in squared nanometers, as in the reference implementation; in
+#: squared world units where nobody told the unit.
 _LEAST_VARIANCE = 1e-3
 
 #: The largest sigma, in samples: the tables of a Gaussian grow with it, those of a ball with its cube.
@@ -33,7 +36,7 @@ _CHANNELS_2D = (1, 2, 4, 5, 8, 9)
 
 def local_shape_descriptors(
     segmentation: Any,
-    sigma: float | Sequence[float],
+    sigma: float | str | Sequence[float | str],
     components: str | None = None,
     voxel_size: float | Sequence[float] | None = None,
     roi: Any = None,
@@ -48,9 +51,10 @@ def local_shape_descriptors(
     ----------
     segmentation : (z, y, x) or (y, x) array of int, dask array or DataArray
         Object ids of any size, 0 is background.
-    sigma : float or sequence of float
-        Extent of the neighbourhood in world units, for all axes or one for each: the standard deviation of a
-        Gaussian, cut off at three sigma, or the radius of a ball.
+    sigma : float, str or sequence of them
+        Extent of the neighbourhood, for all axes or one for each: the standard deviation of a Gaussian, cut
+        off at three sigma, or the radius of a ball. Numbers are in world units, those of a DataArray; text
+        says its unit, such as ``"80 nm"``.
     components : str, optional
         Digits of the channels to compute, ascending, all by default. In 3-D 0-2 are the offset of the mean
         position along z, y and x, 3-5 the variance along z, y and x, 6-8 the Pearson coefficients of zy, zx
@@ -135,7 +139,7 @@ class Method:
     Attributes
     ----------
     sigma, voxel_size
-        In world units, one number an axis.
+        One number an axis, in nanometers, or in world units where nobody told the unit.
     channels
         The kernels' numbers of the channels.
     labels
@@ -216,7 +220,7 @@ class Method:
 
 def make_method(
     grid: Grid,
-    sigma: float | Sequence[float],
+    sigma: float | str | Sequence[float | str],
     components: str | None = None,
     labels: Any = None,
     mode: str = "gaussian",
@@ -228,8 +232,12 @@ def make_method(
         raise ValueError(f"mode: found {mode!r}, expected 'gaussian' or 'sphere'")
     downsample = whole_number("downsample", downsample, least=1)
     num_threads = whole_number("num_threads", num_threads, least=1)
+    extent = _per_axis("sigma", sigma, grid.dims, grid.units)
+    if can_convert(grid.units, "nanometer"):
+        extent = tuple(convert(extent, grid.units, "nanometer").tolist())
+        grid = grid.told_in("nanometer")
     method = Method(
-        _per_axis("sigma", sigma, grid.dims),
+        extent,
         grid.voxel_size,
         _channels(components, grid.ndim),
         _listed(labels),
@@ -240,19 +248,21 @@ def make_method(
     if max(method.samples) > _MOST_SAMPLES[mode]:
         raise ValueError(
             f"sigma: found {method.sigma}, which is {max(method.samples):g} samples of voxels of size "
-            f"{grid.voxel_size}, expected at most {_MOST_SAMPLES[mode]} in mode {mode!r}"
+            f"{grid.voxel_size} {grid.units}, expected at most {_MOST_SAMPLES[mode]} in mode {mode!r}"
         )
     if mode == "sphere" and not np.allclose(method.samples, method.samples[0], rtol=1e-6):
         raise ValueError(
-            f"sigma: found {method.sigma}, which is {method.samples} voxels of size {grid.voxel_size}; "
-            "mode 'sphere' expects as many along every axis"
+            f"sigma: found {method.sigma}, which is {method.samples} voxels of size {grid.voxel_size} "
+            f"{grid.units}; mode 'sphere' expects as many along every axis"
         )
     return method
 
 
-def _per_axis(name: str, value: float | Sequence[float], dims: Sequence[str]) -> tuple[float, ...]:
+def _per_axis(
+    name: str, value: float | str | Sequence[float | str], dims: Sequence[str], units: str = UNKNOWN
+) -> tuple[float, ...]:
     try:
-        values = np.array(real_numbers(name, [value] * len(dims) if np.ndim(value) == 0 else value))
+        values = np.array(lengths_in(units, name, [value] * len(dims) if np.ndim(value) == 0 else value))
     except ValueError:
         values = np.empty(0)
     if values.shape != (len(dims),) or not np.all(np.isfinite(values) & (values > 0)):

@@ -122,6 +122,12 @@ class Grid:
             )
         return replace(self, units=other.units)
 
+    def last(self, ndim: int) -> "Grid":
+        """The last of its axes alone: those of a section."""
+        first = self.ndim - ndim
+        kept = {name: getattr(self, name)[first:] for name in ("shape", "voxel_size", "offset")}
+        return replace(self, dims=_DIMS[ndim], **kept)
+
     def told_in(self, units: str) -> "Grid":
         """The same voxels, their size and place told in another unit; ValueError if that cannot be."""
         voxel_size, offset = (convert(each, self.units, units) for each in (self.voxel_size, self.offset))

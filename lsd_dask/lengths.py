@@ -1,6 +1,6 @@
 """Lengths of one unit in those of another."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import naming, real_numbers
 from .units import PICOMETERS, can_convert, parse_length, unit_name
+
+#: Units that lengths in microscopy come in, the commonest first.
+_COMMON = ("nanometer", "micrometer", "millimeter", "angstrom")
 
 
 def convert(lengths: ArrayLike, units: str, to: str) -> NDArray[np.float64]:
@@ -77,6 +80,30 @@ def lengths_in(units: str, name: str, values: Any) -> tuple[float, ...]:
         return real_numbers(
             name, [value if unit is None else convert(value, unit, units) for value, unit in told]
         )
+
+
+def likely_unit(units: str, fits: Callable[[float], bool]) -> str | None:
+    """The unit that numbers may have been meant in, where they make no sense in the one they are taken in.
+
+    Parameters
+    ----------
+    units : str
+        That they are taken in.
+    fits : callable
+        Whether the numbers times a factor make sense.
+
+    Returns
+    -------
+    str or None
+        A common unit; None where none would do.
+
+    Examples
+    --------
+    >>> likely_unit("micrometer", lambda factor: 0.1 < 80 * factor < 1)
+    'nanometer'
+    """
+    others = [unit for unit in _COMMON if unit != unit_name(units) and can_convert(unit, units)]
+    return next((unit for unit in others if fits(float(convert(1, unit, units)))), None)
 
 
 def _decimal(values: NDArray[np.float64]) -> NDArray[np.float64]:

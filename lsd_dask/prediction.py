@@ -25,6 +25,7 @@ from .training.inference import LoadedNetwork, Precision, Predictor, StoredNetwo
 from .training.normalisation import full_scale
 from .training.sources import mirrored
 from .training.symmetries import Augmentation
+from .units import UNKNOWN
 
 type Context = Literal["reflect", "valid"]
 
@@ -316,13 +317,17 @@ def check_raw(raw: Any, checkpoint: Checkpoint, name: str, grid: Grid | None = N
         raise ValueError(f"{name}: found shape {tuple(raw.shape)}, expected at least one voxel")
     if grid is None and isinstance(raw, xr.DataArray):
         grid = grid_of(raw)
-    if grid is not None and grid.units != "voxel":
-        sizes = zip(grid.voxel_size, checkpoint.voxel_size, strict=True)
-        if any(abs(a - b) > 1e-6 * b for a, b in sizes):
-            raise ValueError(
-                f"{name}: found voxels of {grid.voxel_size} {grid.units}, but the network "
-                f"{checkpoint.path or config.kind} was trained on voxels of {checkpoint.voxel_size}"
-            )
+    if grid is None or (grid.units == UNKNOWN and set(grid.voxel_size) == {1.0}):
+        # Images, of which nothing is known: it is for the user to know that they fit.
+        return
+    network = checkpoint.grid
+    with naming(name):
+        told = grid.in_units_of(network)
+    if not told.has_voxels_of(network):
+        raise ValueError(
+            f"{name}: found voxels of {grid.voxel_size} {grid.units}, but the network "
+            f"{checkpoint.path or config.kind} was trained on voxels of {network.voxel_size} {network.units}"
+        )
 
 
 def read_reflected(reader: Reader, box: Region) -> np.ndarray:

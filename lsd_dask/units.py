@@ -1,7 +1,7 @@
 """Units of length: what they are called, and how large they are.
 
-`lsd_dask.lengths` converts. All else in the package compares lengths by way of two methods: `Grid.in_units_of`
-brings a volume to the units of another one, `Grid.lengths` what an option says to those of a volume.
+`lsd_dask.lengths` converts. All else in the package compares lengths by way of two methods of `Grid`:
+`in_units_of` brings a volume to the units of another one, `lengths` what an option says to those of a volume.
 """
 
 import re

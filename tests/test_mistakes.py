@@ -170,7 +170,7 @@ def test_affinities_out_of_range_in_a_corner(cluster_client: Client, cells: Path
             [900, 100, 100],
             ["block_size [900.0, 100.0, 100.0] is no multiple of", "[40.0, 8.0, 8.0]", "would be"],
         ),
-        ([960, 96], ["block_size has 2 numbers, expected 3 (z, y, x)"]),
+        ([960, 96], ["block_size needs 3 numbers (z, y, x), but has 2"]),
     ],
 )
 def test_blocks_that_are_not_made_of_voxels(cells: Path, block_size: list[int], parts: list[str]) -> None:
@@ -210,7 +210,7 @@ def test_too_much_context_or_too_little(cells: Path) -> None:
         cells.parent,
         segment(cells, method="seeded", context=[100, 100]),
         ValueError,
-        "context has 2 numbers, expected 3 (z, y, x)",
+        "context needs 3 numbers (z, y, x), but has 2",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from lsd_dask.checks import naming as naming
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import TOLERANCE, Grid, Region
+from lsd_dask.lengths import likely_unit
 from lsd_dask.overlap import StoredReader
 from lsd_dask.quantisation import quantisation_of, quantise
 from lsd_dask.region_graph import check_neighborhood
@@ -21,6 +22,9 @@ SMALL_BLOCK, LARGE_BLOCK, PLANAR_BLOCK = 128, 256, 1024
 
 #: Volumes of more voxels than this are cut into large blocks.
 LARGE_VOLUME = 2**26
+
+#: The largest extent of descriptors, in voxels.
+MOST_SIGMA = 1000
 
 #: Affinities are looked at, before any work, in boxes of at most this many voxels a side.
 SAMPLE = 32
@@ -267,6 +271,32 @@ def to_voxels(name: str, lengths: Sequence[float | str] | None, grid: Grid) -> t
     told = zip(grid.lengths(name, lengths), grid.voxel_size, strict=True)
     # A hair less, for decimal fractions: 0.6 / 0.2 is a bit less than 3, and others are a bit more.
     return tuple(math.ceil(length / v - TOLERANCE) for length, v in told)
+
+
+def check_extent(name: str, told: Sequence[float | str], voxels: Sequence[float], units: str) -> None:
+    """Raise ValueError for an extent of descriptors that cannot be meant: of less than a voxel, or very many.
+
+    Parameters
+    ----------
+    name, told
+        Of the option, for messages.
+    voxels
+        The same in voxels.
+    units
+        That plain numbers are in.
+    """
+
+    def fits(factor: float) -> bool:
+        # Descriptors look three sigmas far.
+        return 3 * max(voxels) * factor >= 1 and max(voxels) * factor <= MOST_SIGMA
+
+    if not fits(1.0):
+        likely = likely_unit(units, fits)
+        hint = f'; a unit can be told, such as "{told[0]} {likely}"' if likely and told[0] == told[-1] else ""
+        raise ValueError(
+            f"{name}: found {list(told)} (numbers are in {units}), which is {max(voxels):.4g} voxels, "
+            f"expected at least a third of a voxel and at most {MOST_SIGMA}{hint}"
+        )
 
 
 def _samples(shape: Sequence[int]) -> Iterator[Region]:

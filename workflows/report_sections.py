@@ -48,8 +48,8 @@ def draw_result(container: str, identities: Sequence[Mapping[str, Any]]) -> tupl
 def draw_training_volume(
     raw_path: str,
     labels_path: str,
-    offset: Sequence[float] | None = None,
-    shape: Sequence[float] | None = None,
+    offset: Sequence[float | str] | None = None,
+    shape: Sequence[float | str] | None = None,
 ) -> tuple[bytes | None, list[str]]:
     """Draw a section of raw data with their labels.
 

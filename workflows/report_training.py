@@ -63,7 +63,7 @@ def add_training(page: Page, directory: str) -> Mapping[str, Any]:
         ("file", "steps", "size"),
         [[one.name, f"{one.iteration:,}", f"{one.size / 1e6:.1f} MB"] for one in history.checkpoints],
     )
-    page.data({**noted["network"], "voxel_size": noted["voxel_size"]}, "network")
+    page.data({**noted["network"], **{key: noted[key] for key in ("voxel_size", "units")}}, "network")
     page.data(noted["identity"], "what decided the result")
     page.data(noted["options"], "how it was trained")
     page.data({**noted["versions"], "by": noted["by"], "device": noted["device"]}, "versions")
@@ -180,5 +180,5 @@ def _told_of(volume: VolumeConfig) -> list[str]:
     return [volume.raw_path, volume.labels_path, region, volume.mask_path or "", f"{volume.probability:g}"]
 
 
-def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+def _numbers(values: Sequence[float | str]) -> str:
+    return " ".join(value if isinstance(value, str) else f"{value:g}" for value in values)

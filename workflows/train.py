@@ -9,10 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lsd_dask import files
 from lsd_dask.checks import naming
+from lsd_dask.lengths import convert, lengths_in
+from lsd_dask.units import UNKNOWN, can_convert
 from lsd_dask.volumes import grid_of, open_volume
 
 from .config import workflow
 from .first_run import say_if_compiled
+from .inputs import check_extent
 from .running import StepResult, console, report
 from .train_config import AugmentationOptions, TrainConfig, VolumeConfig
 
@@ -64,12 +67,13 @@ def train(config: TrainConfig) -> TrainStepResult:
     preset, network = _network(config)
     volumes = [_open(volume) for volume in config.volumes]
     held_out = [_open(volume) for volume in config.validation_volumes or ()]
-    voxel_size = volumes[0].voxel_size[-network.dims :]
-    spec = _samples(config, preset, network, voxel_size)
+    voxel_size, units = _voxels_of(volumes[0], network)
+    spec = _samples(config, preset, network, volumes[0])
     fitting: dict[str, Any] = {
         "dims": network.dims,
         "channels": network.in_channels,
         "voxel_size": voxel_size,
+        "units": units,
     }
     _say_if_nothing_is_known(volumes[0], config, preset)
     volumes = prepare_volumes(volumes, **fitting, shape=spec.output_shape)
@@ -93,6 +97,7 @@ def train(config: TrainConfig) -> TrainStepResult:
             config.out_dir,
             options,
             voxel_size=voxel_size,
+            units=units,
             identity=_identity(config, spec),
             configuration=config.model_dump(mode="json"),
             validate=validator,
@@ -167,7 +172,7 @@ def _open(config: VolumeConfig) -> "TrainingVolume":
 
 def _say_if_nothing_is_known(volume: "TrainingVolume", config: TrainConfig, preset: "Preset") -> None:
     """Images do not tell how large their voxels are, but the extent of descriptors is in nanometers."""
-    if config.lsd_sigma is None and volume.raw.attrs.get("units") == "voxel":
+    if config.lsd_sigma is None and volume.grid.units == UNKNOWN:
         console.print(
             f"{config.step}: {volume.name} have no voxel size; the lsd_sigma of {config.preset}, "
             f"{preset.lsd_sigma:g}, is then as many voxels. Give them a voxel size (lsd-dask convert "
@@ -175,8 +180,33 @@ def _say_if_nothing_is_known(volume: "TrainingVolume", config: TrainConfig, pres
         )
 
 
+def _voxels_of(volume: "TrainingVolume", network: "ModelConfig") -> tuple[tuple[float, ...], str]:
+    """Voxel size that a network is trained for, and its unit: nanometers where the volume's is known."""
+    grid = volume.grid.last(network.dims)
+    if can_convert(grid.units, "nanometer"):
+        grid = grid.told_in("nanometer")
+    return grid.voxel_size, grid.units
+
+
+def _lsd_sigma(
+    config: TrainConfig, preset: "Preset", network: "ModelConfig", volume: "TrainingVolume"
+) -> tuple[float, ...]:
+    """Extent of the descriptors, in voxels."""
+    told = config.lsd_sigma or preset.lsd_sigma
+    each = told if isinstance(told, tuple) else (told,) * network.dims
+    if len(each) != network.dims:
+        raise ValueError(f"lsd_sigma: found {len(each)} numbers, expected {network.dims}")
+    voxel_size, units = _voxels_of(volume, network)
+    # Presets are in nanometers; a user's plain numbers in the units of the volume.
+    own = volume.grid.units if config.lsd_sigma else units
+    extent = convert(lengths_in(own, "lsd_sigma", each), own, units)
+    voxels = tuple((extent / voxel_size).tolist())
+    check_extent("lsd_sigma", each, voxels, own)
+    return voxels
+
+
 def _samples(
-    config: TrainConfig, preset: "Preset", network: "ModelConfig", voxel_size: Sequence[float]
+    config: TrainConfig, preset: "Preset", network: "ModelConfig", volume: "TrainingVolume"
 ) -> "SampleSpec":
     from lsd_dask.training.augmentation import AugmentationConfig
     from lsd_dask.training.targets import SampleSpec
@@ -186,15 +216,12 @@ def _samples(
     if "transpose" not in told:
         # The presets are for any volume, and name all axes that may change places.
         axes = preset.augmentation.transpose
+        voxel_size = volume.voxel_size[-network.dims :]
         told["transpose"] = tuple(axis for axis in axes if voxel_size[axis] == voxel_size[-1])
-    sigma = config.lsd_sigma or preset.lsd_sigma
-    sigmas = (sigma,) * network.dims if isinstance(sigma, int | float) else sigma
-    if len(sigmas) != network.dims:
-        raise ValueError(f"lsd_sigma: found {len(sigmas)} numbers, expected {network.dims}")
     return SampleSpec(
         network,
         config.output_shape or preset.output_shape,
-        tuple(s / v for s, v in zip(sigmas, voxel_size, strict=True)),
+        _lsd_sigma(config, preset, network, volume),
         config.lsd_downsample or preset.lsd_downsample,
         AugmentationConfig.model_validate(preset.augmentation.model_dump() | told),
         minimum_labelled=config.minimum_labelled,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..checks import real_numbers
+from ..grids import Grid, spatial_dims
+from ..units import unit_name
 from . import weights
 from .models import Model, ModelConfig, build_model, config_in
 
@@ -21,7 +23,7 @@ class Checkpoint:
     model
         The network, on the CPU, for evaluation.
     voxel_size
-        Of what it was trained on, in world units, one number an axis.
+        Of what it was trained on, one number an axis.
     iteration
         Number of training steps.
     raw_range
@@ -31,6 +33,8 @@ class Checkpoint:
         Whatever the training wants to go on from: plain values and tensors.
     path
         Where it comes from.
+    units
+        That the voxel size is in.
     """
 
     model: Model
@@ -39,6 +43,13 @@ class Checkpoint:
     raw_range: tuple[float, float] = (0.0, 1.0)
     training_state: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
+    units: str = "nanometer"
+
+    @property
+    def grid(self) -> Grid:
+        """Of the voxels it was trained on: one of them, to compare with volumes."""
+        n = len(self.voxel_size)
+        return Grid(spatial_dims(n), (1,) * n, self.voxel_size, (0.0,) * n, self.units)
 
     @property
     def config(self) -> ModelConfig:
@@ -51,6 +62,7 @@ def save_checkpoint(
     model: Model,
     *,
     voxel_size: tuple[float, ...],
+    units: str = "nanometer",
     iteration: int,
     raw_range: tuple[float, float] = (0.0, 1.0),
     training_state: Mapping[str, Any] | None = None,
@@ -64,7 +76,9 @@ def save_checkpoint(
     model : Model
         The network. That of an autocontext is written with its first network.
     voxel_size : tuple of float
-        Of what it was trained on, in world units.
+        Of what it was trained on.
+    units : str, optional
+        That these are in; "voxel" where nothing is known.
     iteration : int
         Number of training steps.
     raw_range : tuple of float, optional
@@ -86,6 +100,7 @@ def save_checkpoint(
             "model_config": model.config.model_dump(),
             "model_state_dict": model.state_dict(),
             "voxel_size": real_numbers("voxel_size", voxel_size),
+            "units": unit_name(units),
             "iteration": iteration,
             "raw_range": real_numbers("raw_range", raw_range),
             "training_state": dict(training_state or {}),
@@ -130,6 +145,7 @@ def load_checkpoint(path: str) -> Checkpoint:
         content["raw_range"],
         content["training_state"],
         path,
+        content.get("units", "nanometer"),
     )
 
 
@@ -138,6 +154,7 @@ def load_published(
     config: ModelConfig,
     *,
     voxel_size: tuple[float, ...],
+    units: str = "nanometer",
     raw_range: tuple[float, float] = (0.0, 1.0),
 ) -> Checkpoint:
     """Read the checkpoint of a network that was built with funlib.learn.torch.
@@ -150,7 +167,9 @@ def load_published(
     config : ModelConfig
         What the network is made of: such a file does not say.
     voxel_size : tuple of float
-        Of what it was trained on, in world units.
+        Of what it was trained on.
+    units : str, optional
+        That these are in; "voxel" where nothing is known.
     raw_range : tuple of float, optional
         As for `Checkpoint`. Networks of the reference's 2-D notebooks see raw data from 0 to 1: (-1, 1).
 
@@ -176,4 +195,5 @@ def load_published(
         iteration if isinstance(iteration, int) else 0,
         raw_range,
         path=path,
+        units=unit_name(units),
     )

@@ -19,9 +19,9 @@ class Preset:
     output_shape
         Of a training sample, in voxels; `input_shape` has that of its raw data.
     voxel_size
-        In world units, one number an axis.
+        In nanometers, one number an axis.
     lsd_sigma, lsd_downsample
-        Of the target descriptors: `sigma` (world units) and `downsample` of `local_shape_descriptors`.
+        Of the target descriptors: `sigma` (nanometers) and `downsample` of `local_shape_descriptors`.
     batch_size
         Samples a training step.
     learning_rate, betas

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..checks import check_array, check_axes, check_labels, naming
+from ..grids import Grid, spatial_dims
 from ..volumes import grid_of
 from .normalisation import full_scale
 
@@ -137,9 +138,14 @@ class TrainingVolume:
         return int(self.raw.sizes["channel"]) if "channel" in self.raw.dims else None
 
     @cached_property
+    def grid(self) -> Grid:
+        """Where the labels lie."""
+        return grid_of(self.labels)
+
+    @property
     def voxel_size(self) -> tuple[float, ...]:
         """In world units, one number an axis."""
-        return grid_of(self.labels).voxel_size
+        return self.grid.voxel_size
 
     @property
     def nbytes(self) -> int:
@@ -229,12 +235,17 @@ class TrainingVolume:
 
     def _origin(self, array: xr.DataArray, what: str) -> tuple[int, ...]:
         """The first voxel of an array, in voxels of the labels."""
-        own, other = grid_of(self.labels), grid_of(array)
-        if own.dims != other.dims:
-            raise ValueError(f"{what}: found the axes {other.dims}, expected those of the labels, {own.dims}")
-        if not np.allclose(own.voxel_size, other.voxel_size, rtol=1e-6, atol=0):
+        own, stated = self.grid, grid_of(array)
+        if own.dims != stated.dims:
             raise ValueError(
-                f"{what}: found voxels of {other.voxel_size}, expected those of the labels, {own.voxel_size}"
+                f"{what}: found the axes {stated.dims}, expected those of the labels, {own.dims}"
+            )
+        with naming(what):
+            other = stated.in_units_of(own)
+        if not other.has_voxels_of(own):
+            raise ValueError(
+                f"{what}: found voxels of {stated.voxel_size} {stated.units}, expected those of the labels, "
+                f"{own.voxel_size} {own.units}"
             )
         distance = (np.array(other.offset) - own.offset) / own.voxel_size
         if np.any(np.abs(distance - np.round(distance)) > 1e-3):
@@ -274,6 +285,7 @@ def prepare_volumes(
     dims: int,
     channels: int,
     voxel_size: Sequence[float],
+    units: str = "nanometer",
     shape: Sequence[int],
 ) -> list[TrainingVolume]:
     """Check volumes against a network, and bring them to its number of axes.
@@ -286,6 +298,8 @@ def prepare_volumes(
         Axes of the network, and channels of its input.
     voxel_size : sequence of float
         What the network is trained for, one number an axis.
+    units : str, optional
+        That these are in.
     shape : sequence of int
         Of the output of the network while it is trained, in voxels.
 
@@ -301,9 +315,10 @@ def prepare_volumes(
     """
     if not volumes:
         raise ValueError("volumes: found none, expected at least one")
+    network = Grid(spatial_dims(dims), (1,) * dims, tuple(voxel_size), (0.0,) * dims, units)
     for volume in volumes:
         with naming(volume.name):
-            _check_fits(volume, dims, channels, voxel_size, shape)
+            _check_fits(volume, network, channels, shape)
     if sum(volume.nbytes for volume in volumes) <= MEMORY_LIMIT:
         volumes = [volume.loaded() for volume in volumes]
     if dims == 3:
@@ -311,18 +326,20 @@ def prepare_volumes(
     return [part for volume in volumes for part in (volume.sections() if volume.ndim == 3 else [volume])]
 
 
-def _check_fits(
-    volume: TrainingVolume, dims: int, channels: int, voxel_size: Sequence[float], shape: Sequence[int]
-) -> None:
+def _check_fits(volume: TrainingVolume, network: Grid, channels: int, shape: Sequence[int]) -> None:
+    dims = network.ndim
     if volume.ndim < dims:
         raise ValueError(f"found {volume.ndim} axes, expected the {dims} of the network")
     found = volume.channels or 1
     if found != channels:
         raise ValueError(f"raw: found {found} channels, expected the {channels} of the network")
-    own = volume.voxel_size[-dims:]
-    if not np.allclose(own, voxel_size, rtol=1e-3, atol=0):
+    own = volume.grid.last(network.ndim)
+    with naming("voxels"):
+        told = own.in_units_of(network)
+    if not np.allclose(told.voxel_size, network.voxel_size, rtol=1e-3, atol=0):
         raise ValueError(
-            f"found voxels of {own}, expected {tuple(voxel_size)}, those the network is trained for"
+            f"found voxels of {own.voxel_size} {own.units}, expected {network.voxel_size} {network.units}, "
+            "those the network is trained for"
         )
     if any(n < m for n, m in zip(volume.shape[-dims:], shape, strict=True)):
         raise ValueError(

@@ -140,6 +140,7 @@ def train(
     options: TrainingOptions,
     *,
     voxel_size: tuple[float, ...],
+    units: str = "nanometer",
     identity: Mapping[str, Any] | None = None,
     configuration: Mapping[str, Any] | None = None,
     validate: Callable[[Model], Mapping[str, float]] | None = None,
@@ -162,7 +163,8 @@ def train(
     options : TrainingOptions
         How to train.
     voxel_size : tuple of float
-        Noted in the checkpoints, in world units.
+    units : str, optional
+        Noted in the checkpoints.
     identity : mapping, optional
         What else decides the result: volumes, masks, augmentation.
     configuration : mapping, optional
@@ -193,7 +195,8 @@ def train(
     """
     started = time.perf_counter()
     files.check_writable(directory)
-    run = _Run(model, directory, options, voxel_size, _plain({**options.identity(), **(identity or {})}))
+    told = _plain({**options.identity(), **(identity or {})})
+    run = _Run(model, directory, options, voxel_size, units, told)
     run.raw_range = sampler.spec.raw_range
     first = run.load() if resume else 0
     if not first:
@@ -239,14 +242,11 @@ class _Run:
         directory: str,
         options: TrainingOptions,
         voxel_size: tuple[float, ...],
+        units: str,
         identity: dict[str, Any],
     ) -> None:
-        self.options, self.directory, self.voxel_size, self.identity = (
-            options,
-            directory,
-            voxel_size,
-            identity,
-        )
+        self.options, self.directory, self.identity = options, directory, identity
+        self.voxel_size, self.units = voxel_size, units
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         gpu = self.device.type == "cuda"
         self.layout = {2: torch.channels_last, 3: torch.channels_last_3d}[model.config.dims]
@@ -272,6 +272,7 @@ class _Run:
             "network": self.model.config.model_dump(),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "voxel_size": self.voxel_size,
+            "units": self.units,
             "device": str(self.device),
             "options": asdict(self.options),
             "identity": self.identity,
@@ -366,6 +367,7 @@ class _Run:
             path,
             self.model,
             voxel_size=self.voxel_size,
+            units=self.units,
             iteration=iteration,
             raw_range=self.raw_range,
             training_state=state,
