@@ -143,7 +143,7 @@ class TestErrors:
     def test_voxel_sizes(self, container):
         save_volume(np.zeros((3, 60, 60), np.uint8), container / "other", voxel_size=(40, 8, 8))
         with pytest.raises(
-            ValueError, match=r"raw: found voxels of \(40.0, 8.0, 8.0\) nanometer, expected those of the labels"
+            ValueError, match=r"raw: found voxels of \(40.0, 8.0, 8.0\) .*, expected those of the labels"
         ):
             workflows.train(options(container, volumes=[volume(container, raw_dataset="other")]))
 

@@ -9,13 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from lsd_dask.units import parse_length
-
-#: The smallest number above 0.
-_TINY = math.ulp(0.0)
 
 from lsd_dask.credentials import check_no_secrets
 from lsd_dask.directives import is_directive
+from lsd_dask.units import parse_length
 from lsd_dask.walltimes import EXPECTED, seconds_of
 
 #: The scores by which neighbouring fragments can be merged.
@@ -141,7 +138,7 @@ Walltime = Annotated[str, BeforeValidator(_check_walltime)]
 ZarrFormat = Annotated[int, Field(ge=2, le=3)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Coordinate = Annotated[float | str, BeforeValidator(_length_check(-math.inf, "a finite number"))]
-PositiveLength = Annotated[float | str, BeforeValidator(_length_check(_TINY, "greater than 0"))]
+PositiveLength = Annotated[float | str, BeforeValidator(_length_check(math.ulp(0.0), "greater than 0"))]
 Length = Annotated[float | str, BeforeValidator(_length_check(0.0, "greater than or equal to 0"))]
 Position = Annotated[tuple[Coordinate, ...], Field(min_length=2, max_length=3)]
 Size = Annotated[tuple[PositiveLength, ...], Field(min_length=2, max_length=3)]
