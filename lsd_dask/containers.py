@@ -24,7 +24,8 @@ from .checks import described
 from .credentials import check_no_secrets
 from .missing import listed, missing_array, missing_path
 from .stores import is_remote as is_remote
-from .stores import options_for, retried
+from .stores import retried
+from .zarr_stores import opened_with
 
 type Node = zarr.Array[Any] | zarr.Group
 type ParentAttributes = Callable[[Mapping[str, Any], str, int], Mapping[str, Any]]
@@ -123,9 +124,7 @@ def open_node(path: str) -> Node | None:
         If there is one, but its metadata cannot be read.
     """
     try:
-        return retried(
-            lambda: zarr.open_array(path, mode="r", storage_options=options_for(path)), path, "opening it"
-        )
+        return retried(lambda: zarr.open_array(mode="r", **opened_with(path, "r")), path, "opening it")
     except (FileNotFoundError, NotADirectoryError, zarr.errors.NodeTypeValidationError):
         pass
     except _BROKEN as error:
@@ -140,7 +139,7 @@ def open_node(path: str) -> Node | None:
 
 
 def _open_group(path: str, mode: Literal["r", "r+"]) -> zarr.Group:
-    return zarr.open_group(path, mode=mode, use_consolidated=False, storage_options=options_for(path))
+    return zarr.open_group(mode=mode, use_consolidated=False, **opened_with(path, mode))
 
 
 def find_node(path: str) -> Node:
@@ -332,7 +331,6 @@ def create_array(
             files.remove(path)
         array = retried(
             lambda: zarr.create_array(
-                container,
                 name=name,
                 shape=shape,
                 dtype=dtype,
@@ -341,7 +339,7 @@ def create_array(
                 zarr_format=zarr_format,
                 # What is there by now is what an earlier try of this one wrote.
                 overwrite=check_free(path, overwrite=True),
-                storage_options=options_for(container),
+                **opened_with(container, "w"),
                 **_encoding(zarr_format, dtype, chunks, shards, axis_names),
             ),
             path,

@@ -6,17 +6,21 @@ import itertools
 import json
 import os
 import re
-import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
 
+from . import disks
 from .stores import StoreError, filesystem, has_folders, protocols_of, retried
+
+#: Folders that are listed, and small files that are read, at once.
+_LISTED_AT_ONCE = 32
 
 #: Ends the name of a file that is not complete yet: what we write, and what zarr does.
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
@@ -103,6 +107,50 @@ def names(directory: str) -> list[str]:
         return []
 
 
+def sizes(paths: Iterable[str]) -> dict[str, int | None]:
+    """Bytes of files, None for those that are not there. Folders are listed, each once."""
+    found: dict[str, int | None] = dict.fromkeys(paths)
+    folders = {path.rsplit("/", 1)[0] for path in found}
+    with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:
+        for folder, there in zip(folders, pool.map(_sizes_in, folders), strict=True):
+            for name, size in there.items():
+                if (path := f"{folder}/{name}") in found:
+                    found[path] = size
+    return found
+
+
+def _sizes_in(folder: str) -> dict[str, int]:
+    fs, inner = filesystem(folder)
+    try:
+        if _is_local(fs):
+            with os.scandir(inner) as entries:
+                found = {}
+                for entry in entries:
+                    # Others may be writing there, and files come and go.
+                    with suppress(FileNotFoundError):
+                        found[entry.name] = entry.stat().st_size
+                return found
+        listed = retried(lambda: fs.ls(inner, detail=True), folder, "listing it")
+        return {
+            entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in listed if entry["type"] == "file"
+        }
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def read_all_json(paths: Sequence[str]) -> list[Any]:
+    """The contents of many JSON files; None for one that cannot be read, or is not there."""
+
+    def read(path: str) -> Any:
+        try:
+            return read_json(path)
+        except (ValueError, FileNotFoundError):
+            return None
+
+    with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:
+        return list(pool.map(read, paths))
+
+
 def size_of(directory: str) -> int:
     """Bytes of all files in a directory; 0 where there is none."""
     fs, where = filesystem(directory)
@@ -112,14 +160,16 @@ def size_of(directory: str) -> int:
 def remove(path: str) -> None:
     """Remove a file, or a directory with all that is in it; nothing if it is not there."""
     fs, inner = filesystem(path)
-    local = _is_local(fs)
+    if _is_local(fs):
+        disks.remove(inner)
+        return
 
     def remove_all() -> None:
         if not fs.exists(inner):
             return
         fs.rm(inner, recursive=True)
         # Object stores delete many at once, and what they could not delete s3fs does not tell.
-        if not local and fs.exists(inner):
+        if fs.exists(inner):
             raise StillThereError("not everything was deleted")
 
     retried(remove_all, path, "removing it")
@@ -134,7 +184,7 @@ def move(path: str, to: str) -> None:
     fs, inner = filesystem(path)
     target = filesystem(to)[1]
     if _is_local(fs):
-        fs.mv(inner, target, recursive=True)
+        disks.rename(inner, target)
         return
     # Not `mv`: if half of a folder is there after a first try, the second copies into it.
     found = retried(lambda: fs.find(inner), path, "listing it")
@@ -169,18 +219,18 @@ def read_bytes(path: str) -> bytes:
     return content
 
 
-def write_bytes(path: str, content: bytes) -> None:
+def write_bytes(path: str, content: bytes, *, kept: bool = True) -> None:
     """Write a file so that nobody ever sees a part of it.
 
-    On a local disk it is written beside its place and moved there; object stores show an object when it is
-    complete.
+    On a local disk it is written beside its place and moved there, and is there after a power cut; object
+    stores show an object when it is complete. What need not be kept through a power cut is written sooner.
     """
-    fs, inner = _ready(path)
-    if not _is_local(fs):
-        retried(lambda: fs.pipe_file(inner, content), path, "writing it")
+    fs, inner = filesystem(path)
+    if _is_local(fs):
+        disks.write(inner, content, kept=kept)
         return
-    with _written_beside(inner, content) as beside:
-        beside.replace(inner)
+    _make_folder(fs, inner, path)
+    retried(lambda: fs.pipe_file(inner, content), path, "writing it")
 
 
 def create_json(path: str, content: Any) -> bool:
@@ -189,27 +239,24 @@ def create_json(path: str, content: Any) -> bool:
     What is written should be its writer's alone, with a token in it, say. Object stores decide by a
     conditional put.
     """
-    fs, inner = _ready(path)
+    fs, inner = filesystem(path)
     text = _json(content)
+    if _is_local(fs):
+        return disks.create(inner, text)
+    _make_folder(fs, inner, path)
     try:
-        if _is_local(fs):
-            with _written_beside(inner, text) as beside:
-                os.link(beside, inner)
-        else:
-            retried(lambda: fs.pipe_file(inner, text, mode="create"), path, "writing it")
+        retried(lambda: fs.pipe_file(inner, text, mode="create"), path, "writing it")
     except FileExistsError:
         # Of a first try that succeeded without our hearing of it, the second finds the file.
-        return not _is_local(fs) and read_bytes(path) == text
+        return read_bytes(path) == text
     return True
 
 
-def _ready(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The store of a file that is to be written, and its path there, in a folder that exists."""
-    fs, inner = filesystem(path)
+def _make_folder(fs: fsspec.AbstractFileSystem, inner: str, path: str) -> None:
+    """Make the folder of a file on a store that is not local, where it has folders."""
     if has_folders(fs):
         folder = inner.rsplit("/", 1)[0]
         retried(lambda: fs.makedirs(folder, exist_ok=True), path, "making its folder")
-    return fs, inner
 
 
 def check_writable(directory: str) -> None:
@@ -232,20 +279,6 @@ def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
     return "file" in protocols_of(fs)
 
 
-@contextmanager
-def _written_beside(path: str, content: bytes) -> Iterator[Path]:
-    """A file with this content beside `path`; it is gone afterwards, unless it was moved."""
-    beside = Path(f"{path}.{uuid.uuid4().hex}.partial")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield beside
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def read_json(path: str) -> Any:
     """The content of a JSON file.
 
@@ -260,9 +293,9 @@ def read_json(path: str) -> Any:
         raise ValueError(f"{path}: not a readable JSON file ({error}); was it cut short?") from error
 
 
-def write_json(path: str, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_bytes(path, _json(content))
+def write_json(path: str, content: Any, *, kept: bool = True) -> None:
+    """Write a JSON file, whole or not at all; `kept` as for `write_bytes`."""
+    write_bytes(path, _json(content), kept=kept)
 
 
 def _json(content: Any) -> bytes:

@@ -1,45 +1,31 @@
 """What is done of a run, on disk beside its data: so that an interrupted run goes on, and two do not mix.
 
 A ledger is a folder: a header that says what the run is, one record a finished block, and a lock for as long
-as somebody works on it. Every file is written whole or not at all. It knows nothing of neurons.
+as somebody works on it. Every file is written whole or not at all. A record names the files that it stands
+for, and is believed as long as they are there. It knows nothing of neurons.
 """
 
-import getpass
 import hashlib
 import importlib.metadata
 import json
-import logging
-import os
-import socket
-import threading
-import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import psutil
-
-from . import files
+from . import files, locks, written
 from .blocks import Block, BlockGrid
-
-logger = logging.getLogger(__name__)
-
-#: A lock is renewed this often, in seconds, and void when it was not for so long, if its process cannot be
-#: looked up because it is one of another machine.
-BEAT, SILENCE = 15.0, 120.0
+from .locks import LockedError as LockedError
 
 _HEADER = "run.json"
-_LOCK = "lock.json"
 _FINISHED = "finished.json"
 _FAILURES = "failures.json"
 
-
-class LockedError(RuntimeError):
-    """Somebody else is working on the same output."""
+#: In records: the files that they stand for.
+_FILES = "files"
 
 
 class ReplacedError(RuntimeError):
@@ -102,13 +88,15 @@ class Ledger:
         The run's output is prepared before `begin`, so that one that was killed in between is not taken for
         one that can be resumed.
         """
+        locks.check_held(self.directory)
         files.write_json(self._path(_HEADER), {"identity": self.identity})
         for name in files.names(self.directory):
-            if name not in (_HEADER, _LOCK):
+            if name != _HEADER and not locks.is_lock(name):
                 files.remove(self._path(name))
 
     def begin(self, grid: BlockGrid | None = None) -> None:
         """Note what the coming run is, and how many blocks it has."""
+        locks.check_held(self.directory)
         header = {
             "fingerprint": self.fingerprint,
             "run": uuid.uuid4().hex,
@@ -118,22 +106,41 @@ class Ledger:
         }
         files.write_json(self._path(_HEADER), header)
 
-    def done(self) -> set[str]:
-        """Names of the blocks that are recorded as done."""
+    def recorded(self) -> set[str]:
+        """Names of the blocks that have a record, whether it is to be believed or not."""
         names = files.names(self._path("blocks"))
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
+    def done(self) -> set[str]:
+        """Names of the blocks that are done: recorded, and what they wrote is there."""
+        names = self.recorded()
+        return names - self.damaged(names)
+
+    def damaged(self, names: Iterable[str], *, verify: bool = False) -> set[str]:
+        """Those of some recorded blocks whose record cannot be read, or whose files are not as it says.
+
+        A file must be there, and as long as it was; on request its checksum is compared, too.
+        """
+        names = list(names)
+        records = files.read_all_json([self._record_path(name) for name in names])
+        noted = {name: _files_in(record) for name, record in zip(names, records, strict=True)}
+        return written.damaged(noted, self.directory, verify=verify)
+
     def has(self, block: Block) -> bool:
         """Whether a block is recorded as done."""
-        return files.exists(self._path("blocks", f"{block.name}.json"))
+        return files.exists(self._record_path(block.name))
 
-    def record(self, block: Block, facts: Mapping[str, Any]) -> None:
-        """Note that a block is done. To be called after its data are written."""
-        files.write_json(self._path("blocks", f"{block.name}.json"), dict(facts))
+    def record(self, block: Block, facts: Mapping[str, Any], paths: Iterable[str] = ()) -> None:
+        """Note that a block is done, and the files that hold it. To be called after these are written."""
+        noted = {**facts, _FILES: written.note(paths, self.directory)}
+        files.write_json(self._record_path(block.name), noted)
 
-    def forget(self, block: Block) -> None:
+    def forget(self, name: str) -> None:
         """Remove the record of a block, so that it is computed again."""
-        files.remove(self._path("blocks", f"{block.name}.json"))
+        files.remove(self._record_path(name))
+
+    def _record_path(self, name: str) -> str:
+        return self._path("blocks", f"{name}.json")
 
     def check_run(self, run: str | None) -> None:
         """Raise ReplacedError unless the run that is recorded is this one.
@@ -152,14 +159,20 @@ class Ledger:
                 "output, so this one stops."
             )
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Note that the step as a whole is done."""
-        files.write_json(self._path(_FINISHED), dict(facts))
+    def finish(self, facts: Mapping[str, Any], paths: Iterable[str] = ()) -> None:
+        """Note that the step as a whole is done, and the files that it leaves."""
+        locks.check_held(self.directory)
+        noted = {**facts, _FILES: written.note(paths, self.directory)}
+        files.write_json(self._path(_FINISHED), noted)
 
-    def finished(self) -> dict[str, Any] | None:
-        """What `finish` noted, None where the step is not done."""
-        path = self._path(_FINISHED)
-        return _read(path) if self.is_current() and files.exists(path) else None
+    def finished(self, *, verify: bool = False) -> dict[str, Any] | None:
+        """The facts that `finish` noted; None where the step is not done, or its files are not as noted."""
+        if not self.is_current():
+            return None
+        (noted,) = files.read_all_json([self._path(_FINISHED)])
+        if written.damaged({"": _files_in(noted)}, self.directory, verify=verify):
+            return None
+        return {name: fact for name, fact in noted.items() if name != _FILES}
 
     def changes(self) -> list[str]:
         """Top-level entries of the identity that differ from those of the run that is recorded."""
@@ -178,21 +191,16 @@ class Ledger:
         LockedError
             If somebody else does; the message says who.
         """
-        mine = _claim(self._path(_LOCK))
-        done = threading.Event()
-        beating = threading.Thread(target=_keep, args=(self._path(_LOCK), mine, done), daemon=True)
-        beating.start()
-        try:
+        with locks.held(self.directory):
             for name in files.names(self.directory):
                 # Others may be about to find that the lock is taken.
-                if not name.startswith(_LOCK):
+                if not locks.is_lock(name):
                     files.remove_partial(self._path(name))
             yield
-        finally:
-            done.set()
-            beating.join()
-            if lock_of(self.directory).get("token") == mine["token"]:
-                files.remove(self._path(_LOCK))
+
+    def check_held(self) -> None:
+        """Raise LockedError if this process held the lock, and somebody else does now."""
+        locks.check_held(self.directory)
 
     def _path(self, *parts: str) -> str:
         return files.join(self.directory, *parts)
@@ -207,7 +215,7 @@ def provenance(*packages: str) -> dict[str, Any]:
     ['numpy']
     """
     versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"started": _now(), "by": _who(), "versions": versions}
+    return {"started": _now(), "by": locks.who(), "versions": versions}
 
 
 def fingerprint_of(identity: Any) -> str:
@@ -220,16 +228,6 @@ def fingerprint_of(identity: Any) -> str:
     """
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def lock_of(directory: str) -> dict[str, Any]:
-    """The lock of the ledger in a folder; empty where there is none that holds."""
-    path = files.join(directory, _LOCK)
-    try:
-        lock = _read(path, "host", "process", "process_started", "beat")
-    except FileNotFoundError:
-        return {}
-    return lock if _holds(lock) else {}
 
 
 @lru_cache(maxsize=64)
@@ -251,55 +249,11 @@ def _read(path: str, *keys: str) -> dict[str, Any]:
     return dict(record)
 
 
-def _claim(path: str) -> dict[str, Any]:
-    """Write a lock; LockedError where one holds."""
-    directory = path.rsplit("/", 1)[0]
-    mine = {
-        "token": uuid.uuid4().hex,
-        "by": _who(),
-        "host": socket.gethostname(),
-        "process": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "since": _now(),
-        "beat": time.time(),
-    }
-    if files.exists(path) and not lock_of(directory):
-        files.remove(path)
-    if not files.create_json(path, mine):
-        found = lock_of(directory)
-        raise LockedError(
-            f"{directory}: {found.get('by', 'somebody')} (process {found.get('process', 'unknown')}) has "
-            f"been working on this output since {found.get('since', 'just now')}. Wait until that is done, "
-            f"or stop it first. If it is certain that nobody is, remove {path}."
-        )
-    return mine
-
-
-def _keep(path: str, mine: Mapping[str, Any], done: threading.Event) -> None:
-    """Renew a lock until `done`."""
-    while not done.wait(BEAT):
-        try:
-            files.write_json(path, {**mine, "beat": time.time()})
-        except OSError as error:
-            # The disk may be full, or the store busy, for a moment; the lock holds for some beats more.
-            logger.warning("%s could not be renewed: %s", path, error)
-
-
-def _holds(lock: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote a lock is, as far as one can tell, still there."""
-    if lock["host"] != socket.gethostname():
-        return bool(time.time() - lock["beat"] < SILENCE)
-    try:
-        process = psutil.Process(lock["process"])
-        same = abs(process.create_time() - lock["process_started"]) < 1
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+def _files_in(record: Any) -> written.Noted | None:
+    """The files that a record names; None where it is no record."""
+    noted = record.get(_FILES) if isinstance(record, dict) else None
+    return noted if isinstance(noted, dict) and all(isinstance(v, dict) for v in noted.values()) else None
 
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"

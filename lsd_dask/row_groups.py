@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from . import files
+from . import disks, files
 from .parquet import encoding_of
-from .stores import filesystem, retried
+from .stores import filesystem, is_remote, retried
 
 #: Rows of a group of a table that is read in parts, and how many of these a process keeps.
 ROWS, KEPT = 1 << 17, 32
@@ -233,13 +233,21 @@ def _check_unique(table: pa.Table, keys: Sequence[str], what: str, out: str) -> 
 def _written(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """A writer of a file that is there when it is complete."""
     fs, inner = filesystem(path)
-    fs.makedirs(inner.rsplit("/", 1)[0], exist_ok=True)
+    folder = inner.rsplit("/", 1)[0]
+    if is_remote(path):
+        fs.makedirs(folder, exist_ok=True)
+    else:
+        disks.make_folder(folder)
     # Object stores show an object when it is complete, others are written beside their place and moved there.
     beside = f"{inner}.{uuid.uuid4().hex}.partial"
     try:
         with fs.open(beside, "wb") as file, pq.ParquetWriter(file, schema, **encoding_of(schema)) as writer:
             yield writer
-        fs.mv(beside, inner)
+        if not is_remote(path):
+            disks.sync_file(beside)
+            disks.rename(beside, inner)
+        else:
+            fs.mv(beside, inner)
     finally:
         if fs.exists(beside):
             fs.rm(beside)

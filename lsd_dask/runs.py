@@ -53,7 +53,7 @@ class BlockTask[T](Protocol):
         """The block's result."""
 
     def write(self, block: Block, result: T) -> Mapping[str, Any]:
-        """Write the result; facts for the block's record."""
+        """Write the result; facts for the block's record, and under "files" the paths of what was written."""
 
 
 @dataclass
@@ -66,6 +66,8 @@ class RunSummary:
         Name of the step.
     blocks, skipped, computed
         Number of blocks in all, done by an earlier run, done by this one.
+    damaged
+        Of those that an earlier run had done: how many are made anew, as their files are missing or damaged.
     failures
         Message by name of the block that failed.
     seconds
@@ -75,6 +77,7 @@ class RunSummary:
     step: str
     blocks: int
     skipped: int = 0
+    damaged: int = 0
     computed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -89,6 +92,7 @@ def run_blocks(
     *,
     progress: Callable[[RunSummary], None] | None = None,
     resources: Mapping[str, float] | None = None,
+    verify: bool = False,
 ) -> RunSummary:
     """Run a task on every block that is not done yet.
 
@@ -109,6 +113,9 @@ def run_blocks(
     resources
         What each task takes of a worker, such as ``{"GPU": 1}``: names that workers were started with. Tasks
         go to workers that have it; where none has, to all.
+    verify
+        Whether to read what earlier runs wrote and compare it with the checksums that they noted. Sizes are
+        compared in any case.
 
     Returns
     -------
@@ -120,9 +127,14 @@ def run_blocks(
         If blocks failed. All others are done by then, and recorded.
     """
     started = time.perf_counter()
+    ledger.check_held()
     files.remove(ledger.failures_path)
-    done = ledger.done()
-    summary = RunSummary(step, len(grid), skipped=len(done))
+    recorded_before = ledger.recorded()
+    damaged = ledger.damaged(recorded_before, verify=verify)
+    for name in damaged:
+        ledger.forget(name)
+    done = recorded_before - damaged
+    summary = RunSummary(step, len(grid), skipped=len(done), damaged=len(damaged))
     report = progress or (lambda _: None)
     report(summary)
     recorded = RecordedTask(task, ledger, ledger.recorded_run())
@@ -180,14 +192,16 @@ class RecordedTask:
         started = time.time()
         result = self.task.compute(block)
         self.ledger.check_run(self.run)
+        told = dict(self.task.write(block, result))
+        paths = told.pop("files", ())
         facts = {
-            **self.task.write(block, result),
+            **told,
             "started": round(started, 3),
             "seconds": round(time.time() - started, 4),
             "peak_memory": _peak_memory(),
         }
         self.ledger.check_run(self.run)
-        self.ledger.record(block, facts)
+        self.ledger.record(block, facts, paths)
         return facts
 
 
@@ -220,6 +234,7 @@ def _run_some(
     completed = as_completed(submit(capacity()))
     # Those that ended together are replaced together: one message for all, and none that waits.
     for batch in completed.batches():
+        task.ledger.check_held()
         for future in batch:
             yield running.pop(future.key), future
         completed.update(submit(max(0, capacity() - len(running))))

@@ -23,7 +23,8 @@ from . import files
 from .boxes import read_box, write_box
 from .checks import check_array, naming
 from .grids import Grid, Region
-from .stores import is_remote, options_for, retried
+from .stores import is_remote, retried
+from .zarr_stores import opened_with
 
 # What codecs raise for bytes that are not what they wrote.
 _DAMAGED = (ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
@@ -160,6 +161,21 @@ class StoredVolume:
         if array.size:
             self._store(region, array)
 
+    def shards(self, region: Region) -> list[str]:
+        """Paths of the files that hold a box of a zarr array; those that are all zeros are not there.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            One slice per spatial axis, in voxels.
+
+        Returns
+        -------
+        list of str
+        """
+        array = _open_array(self.path, "r", self.fingerprint)
+        return [f"{self.path}/{key}" for key in _keys(array, self._selection(array, self._checked(region)))]
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read as NumPy indexes, so that `dask.array.from_array` can take a stored volume.
 
@@ -187,6 +203,9 @@ class StoredVolume:
                     f"write at multiples of {unit}, for instance {nearest}"
                 )
 
+    def _selection(self, array: zarr.Array[Any], region: Region) -> Region:
+        return tuple(slice(0, n) for n in array.shape[: array.ndim - self.grid.ndim]) + region
+
     def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
         array = _open_array(self.path, "r", self.fingerprint)
         try:
@@ -207,8 +226,7 @@ class StoredVolume:
 
     def _store(self, region: Region, voxels: NDArray[Any]) -> None:
         array = _open_array(self.path, "r+", self.fingerprint)
-        lead = array.ndim - self.grid.ndim
-        selection = tuple(slice(0, n) for n in array.shape[:lead]) + region
+        selection = self._selection(array, region)
         content = voxels.reshape((1,) * self.dropped_axes + voxels.shape)
 
         def write() -> None:
@@ -242,9 +260,7 @@ def fingerprint_of(array: zarr.Array[Any]) -> str:
 
 @lru_cache(maxsize=64)
 def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.Array[Any]:
-    array = retried(
-        lambda: zarr.open_array(path, mode=mode, storage_options=options_for(path)), path, "opening the array"
-    )
+    array = retried(lambda: zarr.open_array(mode=mode, **opened_with(path, mode)), path, "opening the array")
     if fingerprint_of(array) != fingerprint:
         raise ValueError(
             f"{path}: the array was replaced by a different one since it was opened; open it anew"

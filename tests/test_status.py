@@ -84,26 +84,6 @@ def test_a_container_that_no_step_wrote_to(container: Path, capsys: pytest.Captu
     assert "no step of lsd-dask has written to this container" in capsys.readouterr().err
 
 
-def test_a_ledger_of_somebody_who_is_gone_is_not_held(made: Path) -> None:
-    """Also where a process of the same number is there by now; and without word from another machine."""
-    ledger = Ledger(str(made / FRAGMENTS), {})
-    path = made / FRAGMENTS / "lock.json"
-    with ledger.held():
-        mine = path.read_text()
-    assert not path.exists()
-    for change in (
-        (r'"process": \d+', '"process": 999999999'),
-        (r'"process_started": [\d.]+', '"process_started": 1.0'),
-        (r'"host": "[^"]+"', '"host": "elsewhere"'),
-    ):
-        text = re.sub(*change, mine)
-        assert text != mine
-        path.write_text(re.sub(r'"beat": [\d.]+', '"beat": 1.0', text))
-        with ledger.held():
-            pass
-        assert not path.exists()
-
-
 def test_one_block_in_this_process(made: Path, container: Path, capsys: pytest.CaptureFixture) -> None:
     """It is computed also where it is done, and is then what it was."""
     fragments = ld.open_volume(made / "volumes/fragments").to_numpy()

@@ -92,7 +92,13 @@ class AddCell:
         graph, rest = result
         graph.to_parquet(self.cells.path(self.level, cell))
         files.write_arrays(self.cells.path(self.level, cell, _PARTIAL), self.arrays(rest))
-        return {"nodes": len(graph.nodes), "edges": len(graph.edges), "partial": len(rest.nodes)}
+        names = ("nodes.parquet", "edges.parquet", _PARTIAL)
+        return {
+            "nodes": len(graph.nodes),
+            "edges": len(graph.edges),
+            "partial": len(rest.nodes),
+            "files": [self.cells.path(self.level, cell, name) for name in names],
+        }
 
 
 def add_up_in_cells(

@@ -104,7 +104,7 @@ def _agglomerate_whole(
     """Agglomerate a graph that this process holds."""
     tree_path, edges_path = outputs
     with hold(ledger):
-        if prepare(ledger, config, what="merge tree", outputs=outputs):
+        if prepare(ledger, config, what="merge tree") and ledger.finished(verify=config.verify) is not None:
             return
         tree = agglomerate_graph(graph, config.merge_function)
         scores = tree.merge_scores(graph)
@@ -116,6 +116,7 @@ def _agglomerate_whole(
         write_table(edges_path, edges)
         tree.to_parquet(tree_path)
         ledger.begin()
+        ledger.finish({"fragments": len(tree)}, outputs)
 
 
 def _agglomerate_in_cells(
@@ -127,10 +128,11 @@ def _agglomerate_in_cells(
     with hold(ledger):
         cells = Ledger(files.join(runs, config.fragments_dataset, config.merge_function), ledger.identity)
         done = None
-        if not prepare(ledger, config, what="merge tree", outputs=outputs):
+        resumed = prepare(ledger, config, what="merge tree")
+        if not resumed or ledger.finished(verify=config.verify) is None:
             done = agglomerate_in_cells(client, config, cells, graph, config.merge_function, *outputs)
             ledger.begin()
-            ledger.finish({"peak_memory": done.peak_memory})
+            ledger.finish({"peak_memory": done.peak_memory}, outputs)
         # Also what is left of an earlier run that was killed while it removed them.
         remove_cells(cells)
         return done

@@ -20,7 +20,7 @@ from lsd_dask.overlap import StoredReader
 from lsd_dask.pyramids import DownsampleRegion, Kind, Level, cell_bytes, kind_of, plan_levels
 from lsd_dask.runs import RunSummary
 from lsd_dask.storage import StoredVolume
-from lsd_dask.stores import options_for
+from lsd_dask.zarr_stores import opened_with
 
 from .config import workflow
 from .inputs import block_shape_for, identity_of
@@ -96,7 +96,7 @@ def _make_level(
         )
         blocks = BlockGrid(level.grid.shape, block_shape)
         task = _MakeBlock(out, reader, making)
-        return out, run(f"build pyramid, {name}", task, blocks, ledger, client)
+        return out, run(f"build pyramid, {name}", task, blocks, ledger, client, verify=config.verify)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _plan(config: BuildPyramidConfig, source: StoredVolume) -> _Plan:
         zarr_format: Any = config.zarr_format
         format_for(files.join(path, "s0"), zarr_format)
         if found is None and zarr_format is not None:
-            zarr.create_group(container, zarr_format=zarr_format, storage_options=options_for(container))
+            zarr.create_group(zarr_format=zarr_format, **opened_with(container, "w"))
         whole = Level(source.grid, (1,) * source.grid.ndim)
         levels = {f"s{n}": level for n, level in enumerate([whole, *coarser])}
     if kind == "mean" and source.dtype.kind == "b":
@@ -231,4 +231,4 @@ def _list_as_labels(path: str, zarr_format: int) -> None:
 
 
 def _open_group(path: str) -> zarr.Group:
-    return zarr.open_group(path, mode="r+", use_consolidated=False, storage_options=options_for(path))
+    return zarr.open_group(mode="r+", use_consolidated=False, **opened_with(path, "r+"))

@@ -119,7 +119,7 @@ def run_cells(
         name = f"{what}, level {level} of {cells.octree.depth}"
         if not prepare(own, options, what=name):
             own.begin(grid)
-        summary = run(name, tasks[level], grid, own, client)
+        summary = run(name, tasks[level], grid, own, client, verify=options.verify)
         skipped, total = skipped + summary.skipped, total + len(grid)
         held = {cell.name: _peak_memory(own, cell) for cell in grid}
         peaks |= {f"{what}/{level}/{cell}": peak for cell, peak in held.items()}

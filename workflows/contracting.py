@@ -81,9 +81,15 @@ class _Contract(_Cell):
 
     def write(self, cell: Block, result: tuple[Stage, Residual]) -> Mapping[str, Any]:
         stage, left = result
-        files.write_arrays(self.cells.path(self.level, cell, _STAGE), stage.arrays())
-        files.write_arrays(self.cells.path(self.level, cell, _LEFT), left.arrays())
-        return {"components": len(stage.ids), "left": len(left), "left_edges": len(left.ends)}
+        paths = [self.cells.path(self.level, cell, name) for name in (_STAGE, _LEFT)]
+        for path, part in zip(paths, result, strict=True):
+            files.write_arrays(path, part.arrays())
+        return {
+            "components": len(stage.ids),
+            "left": len(left),
+            "left_edges": len(left.ends),
+            "files": paths,
+        }
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,8 @@ class _Settle(_Cell):
         scores = scores_of(result.merge_levels)
         edges = {"u": result.u, "v": result.v, "merge_score": pa.array(scores, mask=np.isnan(scores))}
         parquet.write_table(self.cells.path(self.level, cell, _EDGES), edges)
-        return {"fragments": int(own.sum()), "edges": len(result.u)}
+        paths = [self.cells.path(self.level, cell, name) for name in (_MERGES, _EDGES)]
+        return {"fragments": int(own.sum()), "edges": len(result.u), "files": [*paths, *result.told]}
 
 
 def agglomerate_in_cells(

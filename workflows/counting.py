@@ -1,6 +1,6 @@
 """Counting a region graph block by block: tables on disk, added up as a tree or in the cells of an octree."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
@@ -127,11 +127,11 @@ def count_graph(
     cells = Cells(files.join(directory, "octree"), Octree(grid.shape, block_shape))
     with ExitStack() as held:
         held.enter_context(hold(ledger))
-        outputs = written if ledger.finished() is not None else ()
-        if not prepare(ledger, options, what="region graph", outputs=outputs):
+        if not prepare(ledger, options, what="region graph"):
             files.remove(cells.directory)
             ledger.begin(blocks)
-        if (found := ledger.finished()) is not None:
+        # Where a table is damaged or gone, blocks are counted again: their own tables are gone, too.
+        if (found := ledger.finished(verify=options.verify)) is not None:
             summary = RunSummary(_STEP, len(blocks), skipped=len(blocks))
             counted = _counted_before(directory, cells, found, octree, summary)
             held.close()
@@ -140,7 +140,7 @@ def count_graph(
         count = CountRegion(offsets)
         task = _CountBlock(affinities, fragments, count, ledger)
         say_if_compiled("region_graph")
-        summary = run(_STEP, task, blocks, ledger, client)
+        summary = run(_STEP, task, blocks, ledger, client, verify=options.verify)
         assert client is not None
         if octree or (octree is None and not _fits(ledger, client)):
             scale = quantisation_of(affinities.stored.dtype).scale
@@ -149,7 +149,7 @@ def count_graph(
             runs = files.join(normalise_path(container), "runs", "region_graph_cells", dataset)
             levels = Ledger(runs, {**ledger.identity, "counted": ledger.recorded_run()})
             done, rows = add_up_in_cells(client, options, levels, cells, adding, directory)
-            ledger.finish({**rows, "cells": done.cells, "peak_memory": done.peak_memory})
+            ledger.finish({**rows, "cells": done.cells, "peak_memory": done.peak_memory}, written)
             remove_tables(ledger)
             held.close()
             yield CountedGraph(directory, None, cells, rows["nodes"], rows["edges"], summary)
@@ -157,14 +157,14 @@ def count_graph(
         tables = add_up(client, ledger, blocks, _tables, GraphTables.joined)
         graph = finish_graph(tables, grid, affinities.stored.dtype)
         with ThreadPoolExecutor(1) as writer:
-            writing = writer.submit(_keep, graph, directory, ledger)
+            writing = writer.submit(_keep, graph, directory, ledger, written)
             yield CountedGraph(directory, graph, None, len(graph.nodes), len(graph.edges), summary)
             writing.result()
 
 
-def _keep(graph: RegionGraph, directory: str, ledger: Ledger) -> None:
+def _keep(graph: RegionGraph, directory: str, ledger: Ledger, paths: Sequence[str]) -> None:
     graph.to_parquet(directory)
-    ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)})
+    ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)}, paths)
     remove_tables(ledger)
 
 
@@ -203,8 +203,8 @@ class _CountBlock:
             return self.count(block.region, direct, self.fragments)
 
     def write(self, block: Block, result: GraphTables) -> Mapping[str, Any]:
-        write_table(self.ledger, block, _arrays(result))
-        return {"nodes": len(result.nodes), "edges": len(result.edges)}
+        paths = write_table(self.ledger, block, _arrays(result))
+        return {"nodes": len(result.nodes), "edges": len(result.edges), "files": paths}
 
 
 @dataclass(frozen=True)

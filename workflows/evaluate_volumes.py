@@ -95,7 +95,7 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
         check_memory("count overlaps", needs, block_shape, grid, worker_limit(client))
         if not prepare(ledger, config, what="overlaps"):
             ledger.begin(blocks)
-        summary = run("count overlaps", task, blocks, ledger, client)
+        summary = run("count overlaps", task, blocks, ledger, client, verify=config.verify)
         assert client is not None
         table = add_up(client, ledger, blocks, _table, merge_tables)
     table = table.without(config.ignore_ids or ()).without_dust(config.ignore_dust)
@@ -194,8 +194,8 @@ class _OverlapBlock:
         return self.counter.count(truth, fragments, self.mask.read(part) if self.mask else None, core)
 
     def write(self, block: Block, result: ContingencyTable) -> Mapping[str, Any]:
-        write_table(self.ledger, block, {f.name: getattr(result, f.name) for f in fields(result)})
-        return {"overlaps": len(result)}
+        paths = write_table(self.ledger, block, {f.name: getattr(result, f.name) for f in fields(result)})
+        return {"overlaps": len(result), "files": paths}
 
 
 def _layers(region: Region) -> Iterator[Region]:

@@ -62,7 +62,8 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
             out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
             task = plan.task(out)
             say_if_compiled("height", "ascent")
-            summary = run("extract fragments", task, BlockGrid(grid.shape, shape), plan.ledger, client)
+            blocks = BlockGrid(grid.shape, shape)
+            summary = run("extract fragments", task, blocks, plan.ledger, client, verify=config.verify)
         if plan.refinement is not None:
             _refine(config, client, plan, out)
     return report(
@@ -227,7 +228,8 @@ def _refine(
         table = files.join(ledger.directory, "refined.parquet")
         refine(counted.whole(), **plan.refinement).to_parquet(table)
         task = RelabelBlock(out, fragments, RelabelRegion(table))
-        run("refine fragments", task, BlockGrid(base.grid.shape, plan.block_shape), ledger, client)
+        blocks = BlockGrid(base.grid.shape, plan.block_shape)
+        run("refine fragments", task, blocks, ledger, client, verify=config.verify)
 
 
 @dataclass(frozen=True)

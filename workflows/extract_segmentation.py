@@ -58,7 +58,8 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
         table = files.join(ledger.directory, "lookup.parquet")
         lut.to_parquet(table)
         task = RelabelBlock(out, fragments, RelabelRegion(table))
-        summary = run("extract segmentation", task, BlockGrid(grid.shape, block_shape), ledger, client)
+        blocks = BlockGrid(grid.shape, block_shape)
+        summary = run("extract segmentation", task, blocks, ledger, client, verify=config.verify)
     return report(
         StepResult(
             "extract_segmentation",

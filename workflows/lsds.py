@@ -63,7 +63,8 @@ def lsds(config: LsdsConfig) -> StepResult:
         )
         task = _DescribeBlock(out, labels, method)
         say_if_compiled("descriptor_labels")
-        summary = run("describe shapes", task, BlockGrid(grid.shape, block_shape), ledger, client)
+        blocks = BlockGrid(grid.shape, block_shape)
+        summary = run("describe shapes", task, blocks, ledger, client, verify=config.verify)
     return report(
         StepResult(
             "lsds",

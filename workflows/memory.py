@@ -18,8 +18,9 @@ from lsd_dask.grids import Grid
 from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import CountRegion
 from lsd_dask.storage import StoredVolume
-from lsd_dask.stores import is_remote, options_for
+from lsd_dask.stores import is_remote
 from lsd_dask.watershed import Rules
+from lsd_dask.zarr_stores import opened_with
 
 from .inputs import Offsets
 
@@ -400,7 +401,7 @@ def _reading(stored: StoredVolume) -> Callable[[Sequence[int]], float]:
     size = stored.dtype.itemsize * (stored.channels or 1)
     if type(stored) is not StoredVolume:
         return lambda shape: (1 + DECODING) * size * math.prod(shape)
-    array = zarr.open_array(stored.path, mode="r", storage_options=options_for(stored.path))
+    array = zarr.open_array(mode="r", **opened_with(stored.path, "r"))
     spatial = array.chunks[array.ndim - stored.grid.ndim :]
     chunk = size * math.prod(spatial)
 

@@ -148,8 +148,12 @@ class RunOptions(ReportOptions):
     """HTML file for dask's report of the run: when each worker did what, and how much it moved and held."""
 
     resume: bool = True
-    """Skip the blocks that an earlier run with the same parameters finished. If false, compute all blocks
-    again."""
+    """Skip the blocks that an earlier run with the same parameters finished, if the files that it wrote are
+    there and as long as they were. If false, compute all blocks again."""
+
+    verify: bool = False
+    """Before blocks are skipped, read all that was written of them, and compare it with the checksums that
+    were noted; what differs is made anew."""
 
 
 class Region(Config):

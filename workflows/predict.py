@@ -65,6 +65,7 @@ def predict(config: PredictConfig) -> StepResult:
                 plan.ledger,
                 client,
                 resources={"GPU": 1} if config.device == "cuda" else None,
+                verify=config.verify,
             )
     return report(
         StepResult("predict", plan.paths, time.perf_counter() - started, summary.blocks, summary.skipped)
@@ -247,9 +248,10 @@ class _PredictBlock:
         return self.task(there, self.raw, *(reader for reader in (self.lsds,) if reader is not None))
 
     def write(self, block: Block, result: np.ndarray) -> Mapping[str, Any]:
-        end = 0
+        end, paths = 0, []
         for out in self.outputs:
             assert out.channels is not None
             out.write(block.region, result[end : end + out.channels])
             end += out.channels
-        return {"mean": round(float(result.mean()) / 255, 4)}
+            paths += out.shards(block.region)
+        return {"mean": round(float(result.mean()) / 255, 4), "files": paths}

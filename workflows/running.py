@@ -228,7 +228,7 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence
         reason = (
             f"{', '.join(changes)} changed" if changes else "as asked" if not options.resume else "it is gone"
         )
-        finished = len(ledger.done())
+        finished = len(ledger.recorded())
         replaced = f", replacing {finished} finished blocks" if finished else ""
         console.print(f"{what}: made anew{replaced} ({reason}).")
     ledger.clear()
@@ -324,13 +324,14 @@ def run(
     client: Client | None,
     *,
     resources: Mapping[str, float] | None = None,
+    verify: bool = False,
 ) -> RunSummary:
-    """Run the blocks of a step under a progress bar; `resources` as for `lsd_dask.runs.run_blocks`."""
+    """Run the blocks of a step under a progress bar; `resources` and `verify` as for `run_blocks`."""
     name = _foreground.get()
     if name is not None:
         block = grid.named(name)
         console.print(f"{step}: block {name}, voxels {block.place}")
-        ledger.forget(block)
+        ledger.forget(block.name)
         raise BlockDone(RecordedTask(task, ledger, ledger.recorded_run())(block))
     assert client is not None
     with Progress(
@@ -345,11 +346,16 @@ def run(
         row = bar.add_task(step, total=len(grid))
 
         def show(summary: RunSummary) -> None:
+            if summary.damaged and not (summary.computed or summary.failures):
+                console.print(
+                    f"{step}: {summary.damaged} of {summary.blocks} blocks are made anew: what an earlier "
+                    "run wrote of them is missing or damaged."
+                )
             failed = f" ({len(summary.failures)} failed)" if summary.failures else ""
             finished = summary.skipped + summary.computed + len(summary.failures)
             bar.update(row, completed=finished, description=step + failed)
 
-        return run_blocks(step, task, grid, ledger, client, progress=show, resources=resources)
+        return run_blocks(step, task, grid, ledger, client, progress=show, resources=resources, verify=verify)
 
 
 def report(result: StepResult) -> StepResult:

@@ -9,7 +9,8 @@ from rich.table import Column, Table
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
 from lsd_dask.containers import normalise_path
-from lsd_dask.ledgers import Ledger, lock_of
+from lsd_dask.ledgers import Ledger
+from lsd_dask.locks import living
 
 from .report_page import to_the_second
 from .running import console
@@ -76,7 +77,9 @@ def status(container: str) -> list[StepStatus]:
         If a ledger cannot be read.
     """
     runs = files.join(normalise_path(container), "runs")
-    found = [_status_of(path, runs) for path in _headers(runs)]
+    directories = list(_headers(runs))
+    at_work = living(directories)
+    found = [_status_of(path, runs, path in at_work) for path in directories]
     if not found:
         raise FileNotFoundError(f"{runs}: no step of lsd-dask has written to this container")
     return sorted(found, key=lambda one: (one.started, one.step))
@@ -124,7 +127,7 @@ def _headers(directory: str) -> Iterator[str]:
         yield from _headers(files.join(directory, name))
 
 
-def _status_of(directory: str, runs: str) -> StepStatus:
+def _status_of(directory: str, runs: str, at_work: bool) -> StepStatus:
     ledger = Ledger(directory, {})
     header = ledger.header()
     step, _, output = directory.removeprefix(f"{runs}/").partition("/")
@@ -138,7 +141,7 @@ def _status_of(directory: str, runs: str) -> StepStatus:
     return StepStatus(
         step,
         output,
-        _state("run" in header and (grid is None or len(done) == len(grid)), failures, lock_of(directory)),
+        _state("run" in header and (grid is None or len(done) == len(grid)), failures, at_work),
         None if grid is None else len(grid),
         len(done),
         failures,
@@ -148,8 +151,8 @@ def _status_of(directory: str, runs: str) -> StepStatus:
     )
 
 
-def _state(complete: bool, failures: dict[str, str], lock: dict[str, object]) -> State:
-    if lock:
+def _state(complete: bool, failures: dict[str, str], at_work: bool) -> State:
+    if at_work:
         return "running"
     if complete:
         return "done"

@@ -38,14 +38,17 @@ class VolumeTask:
     def write(self, block: Block, result: np.ndarray) -> Mapping[str, Any]:
         """Write a block. Arrays begin as zeros: what is all background is recorded, not written."""
         foreground = int(np.count_nonzero(result if self.out.channels is None else result.any(axis=0)))
-        if foreground:
-            self.out.write(block.region, result)
-        return {"foreground": foreground}
+        if not foreground:
+            return {"foreground": 0}
+        self.out.write(block.region, result)
+        return {"foreground": foreground, "files": self.out.shards(block.region)}
 
 
-def write_table(ledger: Ledger, block: Block, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the table of a block beside the ledger, so that an interrupted run goes on."""
-    files.write_arrays(table_path(ledger, block), arrays)
+def write_table(ledger: Ledger, block: Block, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Write the table of a block beside the ledger, so that an interrupted run goes on; its path."""
+    path = table_path(ledger, block)
+    files.write_arrays(path, arrays)
+    return [path]
 
 
 def add_up[T](
