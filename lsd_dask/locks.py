@@ -33,7 +33,7 @@ from . import files
 logger = logging.getLogger(__name__)
 
 #: A lock is rewritten this often, in seconds, and void when it was watched for so long and was not.
-BEAT, SILENCE = 5.0, 30.0
+BEAT, SILENCE = 2.0, 30.0
 
 _NAME = re.compile(r"lock(?:\.(\d+))?\.json")
 
