@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .checks import check_labels
 from .kernels.affinities import compare_with_neighbors
 from .overlap import OverlapBlock, map_overlap
+from .voxel_values import as_unsigned, check_labels
 
 
 def affinities(
@@ -22,7 +22,7 @@ def affinities(
     Parameters
     ----------
     labels : (z, y, x) or (y, x) array of int, dask array or DataArray
-        Object ids of any size; 0 is background and has affinity 0 to everything, itself included.
+        Object ids of any size, from 0 on; 0 is background and has affinity 0 to everything, itself included.
     neighborhood : (n, d) array_like of int, optional
         Offsets, in voxels, of the neighbours a voxel is compared with. Defaults to the direct predecessors
         ``[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]``, in 2-D ``[[-1, 0], [0, -1]]``.
@@ -41,7 +41,8 @@ def affinities(
         If `labels` is no array, `labels` or `neighborhood` are not integers, or `dtype` is neither float32
         nor uint8.
     ValueError
-        If `labels` is neither 2-D nor 3-D or holds no voxel, or `neighborhood` does not fit it.
+        If `labels` is neither 2-D nor 3-D, holds no voxel or a negative label, or `neighborhood` does not fit
+        it. The voxels of lazy labels are checked when they are read.
 
     References
     ----------
@@ -70,12 +71,12 @@ class _Method:
 
     def __call__(self, haloed: np.ndarray, block: OverlapBlock) -> np.ndarray:
         missing = 3 - haloed.ndim
-        native = np.ascontiguousarray(haloed, haloed.dtype.newbyteorder("="))
+        labels = as_unsigned(haloed, "labels")
         offsets = np.pad(np.array(self.neighborhood), ((0, 0), (missing, 0)))
         core = np.array([(0, 1)] * missing + [(s.start, s.stop) for s in block.core])
         out = np.empty((len(offsets), *(core[:, 1] - core[:, 0])), self.same.dtype)
         compare_with_neighbors(
-            native.view(f"u{native.itemsize}").reshape((1,) * missing + native.shape),
+            labels.reshape((1,) * missing + labels.shape),
             offsets,
             self.same,
             core,

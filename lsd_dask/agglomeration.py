@@ -27,6 +27,7 @@ import numpy as np
 from . import parquet
 from .checks import described, naming, real_number
 from .edits import Edits, as_edits, cut_with_edits
+from .id_lists import LARGEST, ids_of, index_of
 from .kernels import agglomeration as kernels
 from .region_graph import RegionGraph
 from .tables import EdgeTable
@@ -174,7 +175,7 @@ class MergeTree:
         table, facts = parquet.read_table(path, "fragment", "parent", "level")
         with naming(path):
             ids = _ids("fragment", parquet.column(table, "fragment"))
-            names = parquet.column(table, "parent")
+            names = _ids("parent", parquet.column(table, "parent"), ascending=False)
             parents = np.searchsorted(ids, names)
             found = ids[np.minimum(parents, len(ids) - 1)] == names if len(ids) else np.empty(0, bool)
             if not found.all():
@@ -246,8 +247,9 @@ class LookupTable:
         return hashed.hexdigest()
 
     def __getitem__(self, fragment: int) -> int:
-        row = int(np.searchsorted(self.keys, np.uint64(fragment))) if fragment >= 0 else len(self)
-        if row == len(self) or self.keys[row] != fragment:
+        wanted = index_of(fragment, "fragment")
+        row = int(np.searchsorted(self.keys, np.uint64(wanted))) if 0 <= wanted <= LARGEST else len(self)
+        if row == len(self) or self.keys[row] != wanted:
             raise KeyError(f"Fragment {fragment} is not in this lookup table of {len(self)} fragments.")
         return int(self.values[row])
 
@@ -378,19 +380,15 @@ def scores_of(levels: np.ndarray) -> np.ndarray:
 
 
 def _ids(name: str, ids: np.ndarray, *, ascending: bool = True) -> np.ndarray:
-    """Ids as uint64, which kernels are compiled for; ValueError where a column cannot be ids."""
-    found = np.asarray(ids)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name}: found {found.dtype} of shape {found.shape}, expected integer ids of shape (n,)"
-        )
-    if found.dtype.kind == "i" and found.min(initial=0) < 0:
-        raise ValueError(f"{name}: found the negative id {found.min()}, expected ids from 0 on")
+    """Ids as uint64, which kernels are compiled for; TypeError or ValueError where a column cannot be ids."""
+    found = ids_of(ids, name)
+    if found.ndim != 1:
+        raise ValueError(f"{name}: found shape {found.shape}, expected ids of shape (n,)")
     wrong = np.flatnonzero(found[1:] <= found[:-1]) if ascending else np.empty(0)
     if wrong.size:
         before, after = found[wrong[0]], found[wrong[0] + 1]
         raise ValueError(f"{name}: found {before} before {after}, expected ascending ids, each one once")
-    return found.astype(np.uint64, copy=False)
+    return found
 
 
 def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -95,22 +95,6 @@ def check_axes(volume: Any, name: str, *, channel: bool, empty: bool = False) ->
         )
 
 
-def check_labels(labels: Any, name: str, *, empty: bool = False) -> None:
-    """Raise TypeError or ValueError unless an array can be labels: integers, ``z, y, x`` or ``y, x``.
-
-    Parameters
-    ----------
-    labels
-        Anything.
-    name, empty
-        As for `check_axes`.
-    """
-    check_array(labels, name)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name}: found dtype {labels.dtype}, expected integers")
-    check_axes(labels, name, channel=False, empty=empty)
-
-
 def whole_number(name: str, value: Any, least: int) -> int:
     """An option as an int; TypeError for no whole number, ValueError for one that is too small.
 

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from .noise import key_of, patches, smooth_noise, white_noise
 from .overlap import OverlapBlock, map_overlap
+from .voxel_values import as_unsigned, check_labels
 
 
 def degrade_affinities(
@@ -48,7 +49,7 @@ def degrade_affinities(
     TypeError
         If labels are not integers.
     ValueError
-        If labels are not three-dimensional or a parameter is out of range.
+        If labels are not three-dimensional or negative, or a parameter is out of range.
 
     Examples
     --------
@@ -59,8 +60,7 @@ def degrade_affinities(
     (True, True)
     """
     degradation = Degradation(blur, noise, leaks, breaks, seed)
-    if np.dtype(labels.dtype).kind not in "iu":
-        raise TypeError(f"labels: found dtype {labels.dtype}, expected integers")
+    check_labels(labels, "labels")
     if labels.ndim != 3:
         raise ValueError(f"labels: found shape {labels.shape}, expected (z, y, x)")
     return map_overlap(degradation, labels, degradation.depth, dtype=np.uint8, channels=3)
@@ -91,7 +91,7 @@ class Degradation:
 
     def __call__(self, labels: np.ndarray, block: OverlapBlock) -> np.ndarray:
         """Affinities (3, z, y, x) of the core of a block of labels."""
-        boundaries = self._boundaries(labels, block.core)
+        boundaries = self._boundaries(as_unsigned(labels, "labels"), block.core)
         shape = boundaries.shape[1:]
         axes = [np.arange(start, start + n) + 0.5 for start, n in zip(block.origin, shape, strict=True)]
         tight = 1 - patches(self._key(0), axes, 8, self.leaks)

@@ -1,6 +1,5 @@
 """Local shape descriptors of a labelling, the auxiliary training targets of the method."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,8 +8,9 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .checks import check_labels, shown, whole_number
+from .checks import shown, whole_number
 from .grids import Grid, Region
+from .id_lists import ids_of
 from .kernels.descriptor_ball import BallWindow, ball_window
 from .kernels.descriptor_labels import Lattice
 from .kernels.descriptor_statistics import Scaling
@@ -20,6 +20,7 @@ from .lengths import convert, lengths_in
 from .overlap import OverlapBlock, map_overlap
 from .units import UNKNOWN, can_convert
 from .volumes import grid_of
+from .voxel_values import as_unsigned, check_labels
 
 type Volume = np.ndarray | da.Array | xr.DataArray
 
@@ -50,7 +51,7 @@ def local_shape_descriptors(
     Parameters
     ----------
     segmentation : (z, y, x) or (y, x) array of int, dask array or DataArray
-        Object ids of any size, 0 is background.
+        Object ids of any size, from 0 on; 0 is background.
     sigma : float, str or sequence of them
         Extent of the neighbourhood, for all axes or one for each: the standard deviation of a Gaussian, cut
         off at three sigma, or the radius of a ball. Numbers are in world units, those of a DataArray; text
@@ -89,10 +90,10 @@ def local_shape_descriptors(
     TypeError
         If the segmentation is no array or does not hold integers, or an option is of another kind.
     ValueError
-        If the segmentation is neither 2-D nor 3-D. If an option does not fit the
-        segmentation: a sequence of another length, components out of range or not ascending, a shape that is
-        no multiple of `downsample`, a region outside, a ball that is not one in voxels, a sigma of more than
-        10,000 samples (200 for a ball).
+        If the segmentation is neither 2-D nor 3-D, or has negative labels: those of a lazy one are found
+        when they are read. If an option does not fit the segmentation: a sequence of another length,
+        components out of range or not ascending, a shape that is no multiple of `downsample`, a region
+        outside, a ball that is not one in voxels, a sigma of more than 10,000 samples (200 for a ball).
 
     Notes
     -----
@@ -181,7 +182,7 @@ class Method:
             origin=_three(origin, 0),
         )
         out = describe(
-            _unsigned(haloed).reshape(lattice.shape),
+            as_unsigned(haloed, "segmentation").reshape(lattice.shape),
             lattice,
             self.window,
             scaling,
@@ -213,9 +214,8 @@ class Method:
     def _listed(self, dtype: np.dtype) -> np.ndarray | None:
         if self.labels is None:
             return None
-        possible = np.iinfo(dtype)
-        labels = [i for i in self.labels if possible.min <= i <= possible.max]
-        return _unsigned(np.array(labels, dtype)).astype(np.uint64)
+        most = np.iinfo(dtype).max
+        return np.array([i for i in self.labels if i <= most], np.uint64)
 
 
 def make_method(
@@ -274,10 +274,7 @@ def _listed(labels: Any) -> tuple[int, ...] | None:
     """The labels to describe, without the background."""
     if labels is None:
         return None
-    try:
-        return tuple(sorted({operator.index(i) for i in np.asarray(labels, object).ravel()} - {0}))
-    except TypeError as error:
-        raise TypeError(f"labels: found {shown(labels)}, expected whole numbers ({error})") from None
+    return tuple(sorted(set(ids_of(labels, "labels").ravel().tolist()) - {0}))
 
 
 def _channels(components: str | None, ndim: int) -> tuple[int, ...]:
@@ -311,9 +308,3 @@ def _three(values: Any, missing: Any) -> tuple[Any, Any, Any]:
     """One value for each of z, y and x; an image has the `missing` one along z."""
     z, y, x = (missing, *values)[-3:]
     return z, y, x
-
-
-def _unsigned(labels: np.ndarray) -> np.ndarray:
-    """The same bits, as unsigned integers in this machine's byte order."""
-    native = np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
-    return native.view(f"u{labels.dtype.itemsize}")

@@ -32,6 +32,7 @@ import pyarrow.csv
 
 from . import files, parquet
 from .checks import described, naming, shown
+from .id_lists import LARGEST, id_of, ids_of
 from .kernels import agglomeration as kernels
 
 #: Name of the table beside the region graph.
@@ -154,7 +155,8 @@ class Edits:
         if gone:
             raise ValueError(f"the places of {len(gone)} fragments are background now, such as {gone[0]}")
         must, cannot = (
-            [(int(now[u]), int(now[v])) for u, v in pairs] for pairs in (self.must_link, self.cannot_link)
+            [(id_of(now[u], "now"), id_of(now[v], "now")) for u, v in pairs]
+            for pairs in (self.must_link, self.cannot_link)
         )
         for (u, v), (first, second) in zip(self.cannot_link, cannot, strict=True):
             if first == second:
@@ -302,6 +304,7 @@ def cut_with_edits(
     >>> cut_with_edits(ids_, parents, np.array([256, 60, 50]), 100, Edits(cannot_link=[(3, 9)]))
     array([3, 5, 5], dtype=uint64)
     """
+    fragments = ids_of(fragments, "fragments")
     rows = rows_of(edits, fragments)
     row_of = dict(zip(edits.fragments.tolist(), rows.tolist(), strict=True))
     components = _Components([(row_of[u], row_of[v]) for u, v in edits.cannot_link])
@@ -334,7 +337,7 @@ def rows_of(edits: Edits, fragments: np.ndarray) -> np.ndarray:
     ValueError
         If one is not there.
     """
-    named = edits.fragments
+    named, fragments = edits.fragments, ids_of(fragments, "fragments")
     rows = np.searchsorted(fragments, named)
     known = np.isin(named, fragments[rows[rows < len(fragments)]])
     if not known.all():
@@ -417,7 +420,7 @@ def _pair(pair: Any, kind: str) -> Pair:
     if not all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in found):
         raise TypeError(f"{kind}: found {shown(pair)}, expected two whole numbers")
     u, v = sorted(map(int, found))
-    if u < 1 or v >= 2**64:
+    if u < 1 or v > LARGEST:
         raise ValueError(f"{kind}: found the fragments {u} and {v}, expected ids from 1 to 2**64 - 1")
     if u == v:
         raise ValueError(f"{kind}: found fragment {u} paired with itself, expected two fragments")

@@ -16,12 +16,13 @@ from .agglomeration import LookupTable, agglomerate
 from .checks import check_array, check_axes, real_number, whole_number, whole_numbers
 from .grids import Grid
 from .masks import align_mask
-from .overlap import Volume, map_regions
+from .overlap import Volume, looked_at, map_regions
 from .quantisation import quantisation_of
 from .region_graph import RegionGraph, build_region_graph, finish_graph, is_lazy, region_graph_bag
 from .segmentation import relabel
 from .tables import GraphTables
 from .volumes import grid_of
+from .voxel_values import say_if_zero_and_one
 from .watershed import HEIGHTS, Height, Method, Rules
 
 __all__ = ["extract_fragments", "refine"]
@@ -110,6 +111,7 @@ def extract_fragments(
     check_array(affinities, "affinities")
     quantisation_of(affinities.dtype)
     grid = _grid_of(affinities)
+    say_if_zero_and_one(looked_at(affinities, channel_axis=True), affinities.dtype, "affinities")
     rules = make_rules(
         grid.voxel_size,
         method=method,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .id_lists import ids_of
 from .kernels import morton
 
 #: Bits an axis, by number of axes: as many as 64-bit ids hold with 0 kept free.
@@ -73,8 +74,10 @@ def decode(ids: np.ndarray, ndim: int = 3) -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        For anything but whole numbers.
     ValueError
-        For 0, the background, for ids that are larger than any address, and for anything but whole numbers.
+        For 0, the background, for ids that are negative or larger than any address, and for another shape.
 
     Examples
     --------
@@ -83,13 +86,9 @@ def decode(ids: np.ndarray, ndim: int = 3) -> np.ndarray:
     """
     if ndim not in BITS:
         raise ValueError(f"ndim: found {ndim}, expected 2 or 3")
-    found = np.asarray(ids)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "ui") or found.min(initial=1) < 0:
-        raise ValueError(
-            f"Found ids of shape {found.shape} and type {found.dtype}, expected whole numbers of shape (n,), "
-            "from 1 on."
-        )
-    ids = found.astype(np.uint64)
+    ids = ids_of(ids, "ids")
+    if ids.ndim != 1:
+        raise ValueError(f"ids: found shape {ids.shape}, expected (n,)")
     if len(ids) and ids.min() == 0:
         raise ValueError("Id 0 is the background and has no address.")
     if len(ids) and ids.max() > 2 ** (BITS[ndim] * ndim):

@@ -11,6 +11,7 @@ from .checks import check_array, naming
 from .grids import Grid, Region
 from .overlap import Reader, Volume
 from .volumes import grid_of
+from .voxel_values import as_mask, check_mask_type
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class MaskReader:
             return out
         inner = [i[c] for i, c in zip(indices, covered, strict=True)]
         values = self.mask.read(tuple(slice(int(i.min()), int(i.max()) + 1) for i in inner))
-        out[np.ix_(*covered)] = values[np.ix_(*(i - i.min() for i in inner))] != 0
+        out[np.ix_(*covered)] = as_mask(values, "mask")[np.ix_(*(i - i.min() for i in inner))]
         return out
 
 
@@ -85,8 +86,7 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
            [0, 0, 1, 1, 1]])
     """
     check_array(mask, "mask")
-    if mask.dtype.kind not in "biuf":
-        raise TypeError(f"mask: found dtype {mask.dtype}, expected booleans or numbers")
+    check_mask_type(mask.dtype, "mask")
     if isinstance(mask, xr.DataArray):
         if mask.dims != grid.dims:
             found = ", ".join(map(str, mask.dims))
@@ -108,15 +108,8 @@ def align_mask(mask: Volume, grid: Grid) -> np.ndarray | da.Array:
         if not np.array_equal(index, np.arange(n)):
             array = (np if isinstance(array, np.ndarray) else da).take(array, index, axis)
     if isinstance(array, da.Array):
-        return da.map_blocks(_as_boolean, array, dtype=bool)
-    return _as_boolean(array)
-
-
-def _as_boolean(values: np.ndarray) -> np.ndarray:
-    """False where the mask is 0; NaN, which is not 0, says neither."""
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError("mask: found NaN, expected 0 where nothing is to be, and another number elsewhere")
-    return values.astype(bool)
+        return da.map_blocks(as_mask, array, "mask", dtype=bool)
+    return as_mask(array, "mask")
 
 
 def _covering(mask_shape: Sequence[int], grid: Grid) -> Grid:

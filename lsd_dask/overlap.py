@@ -23,6 +23,7 @@ from dask.highlevelgraph import HighLevelGraph
 from .grids import Region
 from .storage import StoredVolume
 from .volumes import find_stored
+from .voxel_values import sample_regions
 
 type Volume = np.ndarray | da.Array | xr.DataArray
 type Depth = int | Sequence[int]
@@ -183,6 +184,14 @@ def readers_of(volumes: Sequence[Volume], channel_axes: Sequence[bool]) -> list[
             shape = array.shape[int(channel_axis) :]
             readers.append(ArrayReader(array, shape, (0,) * len(shape), shape))
     return readers
+
+
+def looked_at(volume: Volume, channel_axis: bool) -> Iterator[np.ndarray]:
+    """What can be looked at before any work: all of a NumPy array, some places of a stored volume."""
+    if isinstance(volume, np.ndarray):
+        yield volume
+    elif (stored := find_stored(volume)) is not None:
+        yield from map(StoredReader(*stored).read, sample_regions(volume.shape[int(channel_axis) :]))
 
 
 def blocks_of(chunks: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], Region]]:

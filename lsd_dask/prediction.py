@@ -22,10 +22,10 @@ from .training.checkpoints import Checkpoint
 from .training.footprint import forward_bytes
 from .training.geometry import Geometry
 from .training.inference import LoadedNetwork, Precision, Predictor, StoredNetwork, check_lsds, digest
-from .training.normalisation import full_scale
 from .training.sources import mirrored
 from .training.symmetries import Augmentation
 from .units import UNKNOWN
+from .voxel_values import full_scale, say_if_faint, say_if_zero_and_one
 
 type Context = Literal["reflect", "valid"]
 
@@ -122,10 +122,14 @@ def predict(
     predictor = Predictor(network, names, augmentation, precision, device, lsds is not None)
     dims = loaded.config.dims
     check_raw(raw, loaded, "raw")
+    if isinstance(raw, np.ndarray):
+        say_if_faint([raw], raw.dtype, "raw", loaded.raw_range)
+    if isinstance(lsds, np.ndarray):
+        say_if_zero_and_one([lsds], lsds.dtype, "lsds")
     volumes, channel_axes = [raw], [raw.ndim > dims]
     if lsds is not None:
         check_array(lsds, "lsds")
-        check_lsds(lsds.shape, loaded.config)
+        check_lsds(lsds.shape, lsds.dtype, loaded.config)
         _check_same_place(raw, lsds, dims)
         volumes, channel_axes = [raw, lsds], [raw.ndim > dims, True]
     shape = tuple(raw.shape[-dims:])

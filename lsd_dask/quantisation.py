@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .voxel_values import check_affinity_range
+
 
 class Quantisation(NamedTuple):
     """How integers stand for affinities.
@@ -64,7 +66,8 @@ def quantise(affinities: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     affinities
-        uint8, or floating point in [0, 1], of any shape.
+        uint8, or floating point in [0, 1], of any shape; what lies beyond by a rounding error is taken for 0
+        or 1.
 
     Returns
     -------
@@ -85,13 +88,10 @@ def quantise(affinities: np.ndarray) -> np.ndarray:
     """
     if quantisation_of(affinities.dtype).shift == 0:
         return np.ascontiguousarray(affinities)
-    low, high = affinities.min(initial=0), affinities.max(initial=0)
-    if not (low >= 0 and high <= 1):
-        found = "NaN" if np.isnan(low) else f"values from {affinities.min():g} to {high:g}"
-        raise ValueError(f"Affinities hold {found}, expected values from 0 to 1 (or uint8, 0 to 255).")
+    check_affinity_range(affinities)
     integers = np.empty(affinities.shape, np.uint16)
     # float16 ends at 65504.
     scaling = np.result_type(affinities.dtype, np.float32)
     for section in np.ndindex(affinities.shape[:-2]):
-        integers[section] = np.minimum(np.multiply(affinities[section], 65536, dtype=scaling), 65535)
+        integers[section] = np.clip(np.multiply(affinities[section], 65536, dtype=scaling), 0, 65535)
     return integers

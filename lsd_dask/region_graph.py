@@ -24,12 +24,13 @@ import xarray as xr
 from dask.base import get_scheduler
 
 from . import files, parquet
-from .checks import check_array, check_axes, check_labels, naming, shown
+from .checks import check_array, check_axes, naming, shown
 from .grids import Grid, Region
-from .overlap import Reader, Volume, bag_regions, grow, readers_of, within
+from .overlap import Reader, Volume, bag_regions, grow, looked_at, readers_of, within
 from .quantisation import quantisation_of, quantise
 from .tables import EdgeTable, FragmentRuns, GraphTables, NodeTable
 from .volumes import grid_of
+from .voxel_values import as_ids, check_labels, say_if_zero_and_one
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -189,10 +190,8 @@ class CountRegion:
         """The tables of a region."""
         ndim = len(region)
         haloed = grow(region, self.depth[3 - ndim :], fragments.shape)
-        labels = fragments.read(haloed)
-        if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
-            raise ValueError(f"Fragment ids must not be negative, but found {labels.min()}.")
-        labels = np.ascontiguousarray(labels, np.uint64).reshape((1,) * (3 - ndim) + labels.shape)
+        labels = as_ids(fragments.read(haloed), "fragments")
+        labels = labels.reshape((1,) * (3 - ndim) + labels.shape)
         place = (slice(0, 1),) * (3 - ndim) + within(region, haloed)
         start, shape = [s.start for s in place], [s.stop - s.start for s in place]
         origin = [0] * (3 - ndim) + [s.start for s in region]
@@ -257,6 +256,7 @@ def build_region_graph(
     (array([1], dtype=uint64), array([2], dtype=uint64), array([2]))
     """
     offsets = check_graph_input(affinities, fragments, neighborhood)
+    say_if_zero_and_one(looked_at(affinities, channel_axis=True), affinities.dtype, "affinities")
     if isinstance(affinities, np.ndarray) and isinstance(fragments, np.ndarray):
         readers = readers_of([affinities, fragments], [True, False])
         tables = CountRegion(offsets)(tuple(slice(0, n) for n in fragments.shape), *readers)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import disks, files
+from .id_lists import ids_of
 from .parquet import encoding_of
 from .stores import filesystem, is_remote, retried
 
@@ -134,7 +135,7 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
             if upcoming is not None and sum(map(len, waiting)) < 2 * left + _SORTED:
                 continue
             table = pa.concat_tables(waiting).sort_by(order)
-            ids = table[keys[0]].to_numpy()
+            ids = ids_of(table[keys[0]].to_numpy(), keys[0])
             stop = len(table) if upcoming is None else int(np.searchsorted(ids, np.uint64(upcoming.first)))
             done = table.slice(0, stop)
             _check_unique(done, keys, what, out)
@@ -174,7 +175,8 @@ def read_rows(path: str, key: str, wanted: np.ndarray) -> dict[str, np.ndarray]:
     begins, ends = _bounds(path, version, key)
     some = np.flatnonzero(np.searchsorted(wanted, begins) < np.searchsorted(wanted, ends, side="right"))
     parts = [_kept_columns(path, version, key, int(number)) for number in some]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    return found | {key: ids_of(found[key], key)} if found else {}
 
 
 @lru_cache(maxsize=4)

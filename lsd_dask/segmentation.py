@@ -10,11 +10,12 @@ from distributed import Client
 
 from . import files
 from .agglomeration import LookupTable
-from .checks import check_labels, described, naming
+from .checks import described, naming
 from .grids import Region
 from .kernels import relabeling
 from .overlap import Reader, StoredReader, Volume, map_regions
 from .row_groups import read_rows, row_groups
+from .voxel_values import as_ids, check_labels
 
 
 def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]") -> Any:
@@ -66,20 +67,13 @@ def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]
 
 def relabel_array(fragments: np.ndarray, lut: LookupTable, out: np.ndarray | None = None) -> np.ndarray:
     """`relabel` for an array in memory; `out` is a C-contiguous uint64 array, and may be `fragments`."""
-    labels = _as_ids(fragments)
+    labels = as_ids(fragments, "fragments")
     if out is None:
         out = np.empty(labels.shape, np.uint64)
     missing = relabeling.relabel(labels.ravel(), lut.keys, lut.values, out.reshape(-1))
     if missing:
         raise ValueError(_not_in_table(int(missing), len(lut)))
     return out
-
-
-def _as_ids(fragments: np.ndarray) -> np.ndarray:
-    """Fragments as uint64 without gaps in memory, which may be the same array."""
-    if fragments.dtype.kind == "i" and fragments.min(initial=0) < 0:
-        raise ValueError(f"fragments: found the negative id {fragments.min()}, expected ids from 0 on")
-    return np.ascontiguousarray(fragments, np.uint64)
 
 
 def _not_in_table(fragment: int, rows: int) -> str:
@@ -107,7 +101,7 @@ class RelabelRegion:
         """The segmentation of a region."""
         labels = fragments.read(region)
         with naming(self.path):
-            ids = _as_ids(labels)
+            ids = as_ids(labels, "fragments")
             wanted = np.sort(relabeling.distinct(ids.ravel()))
             if not len(wanted):
                 return np.zeros(labels.shape, np.uint64)

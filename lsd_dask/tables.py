@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import parquet
+from .checks import naming
+from .id_lists import ids_of
 from .kernels import region_graph as kernels
 from .kernels.fragment_runs import list_runs
 
@@ -61,7 +63,9 @@ class NodeTable:
         triples = [[f"{name}_{axis}" for axis in "zyx"] for name in ("sum", "begin", "end")]
         single = ["id", "size", "affinity_sum"]
         table, facts = parquet.read_table(path, *single, *(name for names in triples for name in names))
-        ids, sizes, affinity_sums = (parquet.column(table, name) for name in single)
+        sizes, affinity_sums = (parquet.column(table, name) for name in single[1:])
+        with naming(path):
+            ids = ids_of(parquet.column(table, "id"), "id")
         sums, begins, ends = (
             np.stack([parquet.column(table, name) for name in names], axis=1) for names in triples
         )
@@ -171,6 +175,8 @@ class EdgeTable:
                 f"{path}: histogram_bins and histogram_counts differ in length, expected the same."
             )
         plain = {field: parquet.column(table, name) for field, name in _EDGE_COLUMNS.items()}
+        with naming(path):
+            plain |= {end: ids_of(plain[end], end) for end in ("u", "v")}
         return cls(**plain, starts=starts, bins=bins, bin_counts=counts), facts
 
     @classmethod

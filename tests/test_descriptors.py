@@ -124,9 +124,6 @@ def test_ids_of_any_size_and_type() -> None:
     renamed = np.where(labels == labels.max(), np.iinfo(np.uint64).max, labels)
     assert np.array_equal(ld.local_shape_descriptors(renamed, 3), expected)
     assert np.array_equal(ld.local_shape_descriptors(renamed, 3, labels=renamed), expected)
-    negative = -numbers
-    assert np.array_equal(ld.local_shape_descriptors(negative, 3), expected)
-    assert np.array_equal(ld.local_shape_descriptors(negative, 3, labels=negative), expected)
 
 
 def test_memory_order_does_not_matter() -> None:
@@ -214,7 +211,7 @@ WRONG = {
     "no thread": (np.zeros((4, 5), int), {"num_threads": 0}, ValueError, "num_threads"),
     "region outside": (np.zeros((4, 5), int), {"roi": (slice(0, 4), slice(2, 6))}, ValueError, "2:6"),
     "region of one axis": (np.zeros((4, 5), int), {"roi": (slice(0, 4),)}, ValueError, "2 slices"),
-    "labels": (np.zeros((4, 5), int), {"labels": [1.5]}, TypeError, "float"),
+    "labels": (np.zeros((4, 5), int), {"labels": [1.5]}, TypeError, "labels: found 1.5"),
 }
 
 

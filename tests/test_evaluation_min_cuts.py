@@ -168,5 +168,5 @@ def test_wrong_input_is_refused() -> None:
         min_cut_metric(skeletons, [1], lut, *edges)
     with pytest.raises(ValueError, match="fragments: 9 is not in the lookup table of 2 fragments"):
         min_cut_metric(skeletons, [1, 9], lut, *edges)
-    with pytest.raises(TypeError, match="fragments: found dtype float64"):
+    with pytest.raises(TypeError, match=r"fragments: found 1\.0"):
         min_cut_metric(skeletons, [1.0, 2.0], lut, *edges)

@@ -231,7 +231,7 @@ def test_wrong_volumes_are_refused() -> None:
     labels = np.ones((4, 4, 4), np.uint32)
     with pytest.raises(ValueError, match=r"truth has shape \(4, 4, 4\), test has shape \(4, 4, 3\)"):
         rand_voi(labels, labels[..., :3])
-    with pytest.raises(TypeError, match="test: found dtype float64, expected integer labels"):
+    with pytest.raises(TypeError, match="test: found dtype float64, expected integers"):
         rand_voi(labels, labels / 2)
     with pytest.raises(ValueError, match="truth: found the negative label -1"):
         rand_voi(-labels.astype(np.int32), labels)

@@ -269,7 +269,7 @@ class TestErrors:
         self.refused("raw: found shape", image(3, 4, 5, 6), net)
         self.refused("at least one voxel", np.zeros((0, 4), np.uint8), net)
         self.refused("raw: found values from 0 to 255, expected 0 to 1", image().astype(np.float32), net)
-        self.refused("raw: found values from nan", np.full(SHAPE, np.nan, np.float32), net)
+        self.refused("raw: found NaN", np.full(SHAPE, np.nan, np.float32), net)
         self.refused(r"at least \(18, 40\) for context 'valid'", image(5, 40), net, context="valid")
 
     def test_voxel_size(self, tmp_path: Path) -> None:

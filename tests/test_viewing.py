@@ -73,7 +73,7 @@ def test_colours_have_the_shape_of_the_labels_and_signed_labels_those_of_unsigne
 
 
 def test_labels_that_are_not_integers_are_refused() -> None:
-    with pytest.raises(TypeError, match="labels should be integers, not float64"):
+    with pytest.raises(TypeError, match=r"labels: found 0\.5, expected whole numbers"):
         label_colors([0.5])
 
 

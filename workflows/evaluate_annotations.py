@@ -21,6 +21,7 @@ from lsd_dask.evaluation import (
 )
 from lsd_dask.evaluation.thresholds import rows_of, segment_rows
 from lsd_dask.grids import Grid
+from lsd_dask.id_lists import ids_of
 from lsd_dask.lazy import as_volume
 from lsd_dask.plots import plot_run_lengths
 
@@ -156,7 +157,9 @@ def _read_edges(config: EvaluateAnnotationsConfig) -> Edges:
             raise ValueError(f"found the columns {', '.join(table.column_names)}, expected also merge_score")
     # What is null, because the two never became one, comes as NaN.
     scores = np.asarray(table["merge_score"].to_numpy(), np.float64)
-    return parquet.column(table, "u"), parquet.column(table, "v"), scores
+    with naming(path):
+        u, v = (ids_of(parquet.column(table, end), end) for end in ("u", "v"))
+    return u, v, scores
 
 
 def _on_sites(skeletons: Skeletons, segments: np.ndarray) -> dict[str, float]:

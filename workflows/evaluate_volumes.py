@@ -71,7 +71,7 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
     fragments = open_labels(config.fragments_path, config)
     truth, fragments = shared_part(open_stored(config.gt_path), fragments, config.fragments_path)
     grid = fragments.stored.grid.crop(fragments.part)
-    check_labels(truth.stored)
+    check_labels(truth)
     mask = None
     if config.mask_file is not None and config.mask_dataset is not None:
         mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.fragments_path)

@@ -2,13 +2,13 @@
 
 import difflib
 import math
+import operator
 import os
 import re
 from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
-
 
 from lsd_dask.credentials import check_no_secrets
 from lsd_dask.directives import is_directive
@@ -122,6 +122,22 @@ def _length_check(least: float, expected: str) -> Callable[[Any], float | str]:
     return check
 
 
+def _check_id(value: Any) -> int:
+    # Options of the command line are text. Of a float nobody knows which id it was.
+    given = int(value) if isinstance(value, str) and value.isdecimal() else value
+    try:
+        number = -1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise ValueError("should be a whole number from 0 to 2**64 - 1, written in full")
+    return number
+
+
+def _as_list(values: Any) -> Any:
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
 def _check_offset(value: tuple[int, ...]) -> tuple[int, ...]:
     if not any(value):
         raise ValueError("should join two different voxels, not a voxel with itself")
@@ -143,5 +159,8 @@ Length = Annotated[float | str, BeforeValidator(_length_check(0.0, "greater than
 Position = Annotated[tuple[Coordinate, ...], Field(min_length=2, max_length=3)]
 Size = Annotated[tuple[PositiveLength, ...], Field(min_length=2, max_length=3)]
 Margin = Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)]
+Id = Annotated[int, BeforeValidator(_check_id)]
+Ids = Annotated[tuple[Id, ...], BeforeValidator(_as_list)]
+ObjectIds = Annotated[tuple[Annotated[Id, Field(ge=1)], ...], BeforeValidator(_as_list)]
 Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3), AfterValidator(_check_offset)]
 Neighborhood = Annotated[tuple[Offset, ...], Field(min_length=1)]

@@ -1,18 +1,30 @@
 """What steps read: opening it, and checking before any work that it is what the step expects."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+
+import numpy as np
 
 from lsd_dask.checks import naming as naming
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import TOLERANCE, Grid, Region
 from lsd_dask.lengths import likely_unit
 from lsd_dask.overlap import StoredReader
-from lsd_dask.quantisation import quantisation_of, quantise
+from lsd_dask.quantisation import quantisation_of
 from lsd_dask.region_graph import check_neighborhood
 from lsd_dask.storage import StoredVolume
+from lsd_dask.voxel_values import (
+    as_mask,
+    check_affinity_range,
+    check_mask_type,
+    check_not_negative,
+    check_raw_values,
+    sample_regions,
+    say_if_faint,
+    say_if_zero_and_one,
+)
 
 from .options import Region as RegionOptions
 
@@ -25,9 +37,6 @@ LARGE_VOLUME = 2**26
 
 #: The largest extent of descriptors, in voxels.
 MOST_SIGMA = 1000
-
-#: Affinities are looked at, before any work, in boxes of at most this many voxels a side.
-SAMPLE = 32
 
 type Offsets = tuple[tuple[int, int, int], ...]
 
@@ -67,12 +76,12 @@ def open_labels(path: str, options: RegionOptions) -> StoredReader:
     Raises
     ------
     FileNotFoundError, ValueError
-        As for `open_region`.
+        As for `open_region`; or if a look at some places finds a negative label.
     TypeError
         If they are not integers, or have channels.
     """
     reader = open_region(path, options)
-    check_labels(reader.stored)
+    check_labels(reader)
     return reader
 
 
@@ -91,9 +100,13 @@ def open_mask(path: str, grid: Grid, like: str) -> StoredReader:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such mask, or it does not cover what is processed.
+        If there is no such mask, it does not cover what is processed, or a look at some places finds values
+        that a mask cannot have.
+    TypeError
+        If it holds neither truth values nor numbers.
     """
     stored = open_stored(path)
+    check_mask_type(stored.dtype, stored.path)
     if stored.channels is not None or stored.grid.dims != grid.dims:
         raise ValueError(
             f"{stored.path}: found a mask of shape {stored.shape} with the axes {', '.join(stored.dims)}, "
@@ -107,7 +120,10 @@ def open_mask(path: str, grid: Grid, like: str) -> StoredReader:
             f"{stored.path}: the mask does not cover {like}: it fills {own.box}, what is to be processed "
             f"{grid.box}."
         )
-    return StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
+    reader = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
+    for part in samples_of(reader):
+        as_mask(part, stored.path)
+    return reader
 
 
 def region_of(grid: Grid, options: RegionOptions, path: str) -> Region:
@@ -202,18 +218,39 @@ def check_affinities(reader: StoredReader) -> None:
                 f"found an array of shape {stored.shape} with {found}, expected affinities: "
                 f"{stored.grid.ndim} channels or more before the axes {', '.join(stored.grid.dims)}."
             )
-        if stored.dtype.kind == "f":
-            for region in _samples(reader.shape):
-                quantise(reader.read(region))
+        for part in (parts := list(samples_of(reader))):
+            check_affinity_range(part)
+    say_if_zero_and_one(parts, stored.dtype, stored.path)
 
 
-def check_labels(stored: StoredVolume) -> None:
-    """Raise TypeError where a stored volume cannot be labels."""
+def check_labels(reader: StoredReader) -> None:
+    """Raise TypeError or ValueError where a stored volume cannot be labels."""
+    stored = reader.stored
     if stored.dtype.kind not in "ui" or stored.channels is not None:
         raise TypeError(
             f"{stored.path}: found {stored.dtype} of shape {stored.shape}, expected integer labels with the "
             f"axes {', '.join(stored.grid.dims)}."
         )
+    if stored.dtype.kind == "i":
+        for part in samples_of(reader):
+            check_not_negative(part, stored.path)
+
+
+def look_at_raw(reader: StoredReader, raw_range: tuple[float, float]) -> None:
+    """Raise ValueError where some places of a stored volume show that it cannot be raw data."""
+    for part in (parts := list(samples_of(reader))):
+        check_raw_values(part, "raw")
+    say_if_faint(parts, reader.stored.dtype, reader.stored.path, raw_range)
+
+
+def samples_of(reader: StoredReader) -> Iterator[np.ndarray]:
+    """Some voxels of a volume, to look at before any work.
+
+    What cannot be read is passed over: the blocks that need it say so, and all others are done.
+    """
+    for region in sample_regions(reader.shape):
+        with suppress(ValueError):
+            yield reader.read(region)
 
 
 def check_offsets(affinities: StoredVolume, neighborhood: Sequence[Sequence[int]] | None) -> Offsets:
@@ -296,16 +333,6 @@ def check_extent(name: str, told: Sequence[float | str], voxels: Sequence[float]
         raise ValueError(
             f"{name}: found {list(told)} (numbers are in {units}), which is {max(voxels):.4g} voxels, "
             f"expected at least a third of a voxel and at most {MOST_SIGMA}{hint}"
-        )
-
-
-def _samples(shape: Sequence[int]) -> Iterator[Region]:
-    """Boxes in the middle of each half of each axis: few voxels, none of them at the volume's faces."""
-    centres = [sorted({n // 4, 3 * n // 4}) for n in shape]
-    for centre in itertools.product(*centres):
-        yield tuple(
-            slice(max(0, c - SAMPLE // 2), min(n, c + SAMPLE // 2))
-            for c, n in zip(centre, shape, strict=True)
         )
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from .fields import Dataset, File, Fraction, Name, Position, Size, array_path
+from .fields import Dataset, File, Fraction, Ids, Name, Position, Size, array_path
 from .options import (
     OBSOLETE_KEYS,
     AffinitiesInput,
@@ -99,7 +99,7 @@ class EvaluateVolumesConfig(Fragments, EdgesInput, Thresholds, Region, RunOption
     mask_dataset: Dataset | None = None
     """Array of the mask in it, 0 = outside. Its voxels may be coarser than those of the fragments."""
 
-    ignore_ids: tuple[NonNegativeInt, ...] | None = None
+    ignore_ids: Ids | None = None
     """Ids of true objects that are not evaluated."""
 
     ignore_dust: NonNegativeInt = 0

@@ -300,7 +300,7 @@ def _cutting(fragments: int, thresholds: int) -> StepPlan:
 
 def _evaluation(path: str, affinities: StoredReader) -> StepPlan:
     truth, common = shared_part(open_stored(path), affinities, affinities.stored.path)
-    check_labels(truth.stored)
+    check_labels(truth)
     grid = common.stored.grid.crop(common.part)
     block = block_shape_for(grid, None, path)
     fragments = _not_there_yet(path, grid, "uint64", block)

@@ -18,10 +18,11 @@ from lsd_dask.training.checkpoints import load_checkpoint
 from lsd_dask.training.extra import torch
 from lsd_dask.training.inference import Predictor, StoredNetwork, check_lsds, digest
 from lsd_dask.volumes import create_volume
+from lsd_dask.voxel_values import say_if_zero_and_one
 
 from .config import load_config, workflow
 from .fields import array_path
-from .inputs import block_shape_for, identity_of, matching_part, naming, region_of
+from .inputs import block_shape_for, identity_of, look_at_raw, matching_part, naming, region_of, samples_of
 from .memory import check_memory, forward_budget, prediction, worker_limit
 from .models import PredictConfig, RegionConfig
 from .options import Region as RegionOptions
@@ -118,6 +119,7 @@ def plan_prediction(config: PredictConfig) -> PredictionPlan:
     stored = open_stored(path)
     with naming(stored.path):
         check_raw(stored, checkpoint, "raw", stored.grid)
+        look_at_raw(_whole(stored), checkpoint.raw_range)
     predictor = Predictor(
         network,
         checkpoint.config.predictions if config.outputs == "all" else (config.outputs,),
@@ -180,9 +182,8 @@ def _first_prediction(config: PredictConfig, raw: StoredReader, network: Any) ->
         return None
     stored = open_stored(config.auto_path)
     with naming(stored.path):
-        check_lsds(stored.shape, network)
-        if stored.dtype != np.uint8:
-            raise TypeError(f"found dtype {stored.dtype}, expected descriptors in uint8")
+        check_lsds(stored.shape, stored.dtype, network)
+    say_if_zero_and_one(samples_of(_whole(stored)), stored.dtype, stored.path)
     return matching_part(stored, raw.stored.grid, raw.stored.path)
 
 

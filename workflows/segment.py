@@ -168,7 +168,7 @@ def _check_prediction(config: SegmentConfig) -> None:
 def _check_truth(config: SegmentConfig, reader: StoredReader, like: str) -> None:
     if config.gt_path is not None:
         truth, _ = shared_part(open_stored(config.gt_path), reader, like)
-        check_labels(truth.stored)
+        check_labels(truth)
 
 
 def _check_segmentation(config: SegmentConfig, *inputs: str) -> None:

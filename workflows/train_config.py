@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from .fields import Dataset, File, Fraction, MergeFunction, Neighborhood, Size, array_path
+from .fields import Dataset, File, Fraction, MergeFunction, Neighborhood, ObjectIds, Size, array_path
 from .options import Config, Region, ReportOptions, check_both_or_none
 
 
@@ -35,10 +35,10 @@ class VolumeConfig(Region):
     mask_dataset: Dataset | None = None
     """Array of the mask in it, 0 = it is not known what is there."""
 
-    labelled_ids: tuple[PositiveInt, ...] | None = None
+    labelled_ids: ObjectIds | None = None
     """Of sparse labels, the ids of the objects that are labelled; all others count as not labelled."""
 
-    ignored_ids: tuple[PositiveInt, ...] | None = None
+    ignored_ids: ObjectIds | None = None
     """Ids of objects that the network learns to predict nothing for, such as glia."""
 
     unlabelled_background: bool = False

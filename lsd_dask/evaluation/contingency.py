@@ -5,7 +5,7 @@ segmentation that relabels fragments relabels their table: one pass over the vox
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -17,7 +17,9 @@ from pyarrow import parquet
 
 from .. import files
 from ..checks import whole_number
+from ..id_lists import ids_of
 from ..kernels.contingency import count_pairs
+from ..voxel_values import as_ids, check_label_type
 from .metrics import Contingency, Scores, sums_of
 
 #: Voxels of an array that are converted and counted at a time.
@@ -66,17 +68,15 @@ class ContingencyTable:
             If shapes differ or a label is negative.
         """
         truth, test = np.asarray(truth), np.asarray(test)
-        check_labels(truth, "truth")
-        check_labels(test, "test")
+        check_label_type(truth.dtype, "truth")
+        check_label_type(test.dtype, "test")
         if truth.shape != test.shape:
             raise ValueError(f"truth has shape {truth.shape}, test has shape {test.shape}: expected the same")
         flat_truth, flat_test = truth.reshape(-1), test.reshape(-1)
         parts = []
         for begin in range(0, max(truth.size, 1), _VOXELS_AT_ONCE):
             part = slice(begin, begin + _VOXELS_AT_ONCE)
-            pairs, counts = count_pairs(
-                unsigned_labels(flat_truth[part], "truth"), unsigned_labels(flat_test[part], "test")
-            )
+            pairs, counts = count_pairs(as_ids(flat_truth[part], "truth"), as_ids(flat_test[part], "test"))
             parts.append(cls._summed(pairs[:, 0], pairs[:, 1], counts))
         return merge_tables(parts)
 
@@ -139,7 +139,7 @@ class ContingencyTable:
         >>> table.relabel_test([7, 8, 9], [7, 7, 9]).counts
         array([2, 1])
         """
-        old, new = unsigned_labels(np.asarray(keys), "keys"), unsigned_labels(np.asarray(values), "values")
+        old, new = ids_of(keys, "keys"), ids_of(values, "values")
         if old.ndim != 1 or old.shape != new.shape:
             raise ValueError(f"keys have shape {old.shape}, values {new.shape}: expected the same, (n,)")
         if not np.any(old == 0):
@@ -157,13 +157,13 @@ class ContingencyTable:
             )
         return self._summed(self.truth, new[place], self.counts)
 
-    def without(self, truth_ids: ArrayLike) -> "ContingencyTable":
+    def without(self, truth_ids: ArrayLike | Iterable[int]) -> "ContingencyTable":
         """The table without the voxels of some true objects.
 
         Parameters
         ----------
-        truth_ids : (n,) array_like of int
-            Ids of true objects; those that the table does not have do not matter.
+        truth_ids : iterable of int, or array of int
+            Ids of true objects, integers of any kinds; those that the table does not have do not matter.
 
         Examples
         --------
@@ -171,10 +171,10 @@ class ContingencyTable:
         >>> table.without([2]).truth
         array([1], dtype=uint64)
         """
-        ignored = np.asarray(truth_ids)
+        ignored = ids_of(truth_ids, "truth_ids")
         if not ignored.size:
             return self
-        kept = ~np.isin(self.truth, unsigned_labels(ignored, "truth_ids"))
+        kept = ~np.isin(self.truth, ignored)
         return ContingencyTable(self.truth[kept], self.test[kept], self.counts[kept])
 
     def without_dust(self, voxels: int) -> "ContingencyTable":
@@ -263,20 +263,6 @@ def merge_tables(tables: Sequence[ContingencyTable]) -> ContingencyTable:
         return tables[0]
     columns = ([getattr(table, name) for table in tables] for name in ("truth", "test", "counts"))
     return ContingencyTable._summed(*(np.concatenate(column) for column in columns))
-
-
-def check_labels(labels: Any, name: str) -> None:
-    """TypeError unless labels are integers; `name` is what the message calls them."""
-    if np.dtype(labels.dtype).kind not in "iu":
-        raise TypeError(f"{name}: found dtype {labels.dtype}, expected integer labels")
-
-
-def unsigned_labels(labels: np.ndarray, name: str) -> NDArray[np.uint64]:
-    """Labels as uint64; TypeError unless they are integers, ValueError for negative ones."""
-    check_labels(labels, name)
-    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
-        raise ValueError(f"{name}: found the negative label {labels.min()}, expected labels from 0 on")
-    return np.require(labels, np.uint64, ["C_CONTIGUOUS", "WRITEABLE"])
 
 
 def _described(columns: Mapping[str, Any]) -> str:

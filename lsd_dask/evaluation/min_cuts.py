@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.spatial import cKDTree
 
 from ..agglomeration import LookupTable
-from .contingency import unsigned_labels
+from ..id_lists import ids_of
 from .skeletons import Skeletons
 
 #: Flows are whole numbers: scores lie on 256 levels, (k + 0.5) / 256, so that weights are multiples of 1/512.
@@ -110,10 +110,9 @@ def min_cut_metric(
     >>> found.splits, found.merges
     (1, 0)
     """
-    at = np.asarray(fragments)
+    at = ids_of(fragments, "fragments")
     if at.shape != (len(skeletons),):
         raise ValueError(f"fragments: found shape {at.shape}, expected ({len(skeletons)},), one a node")
-    at = unsigned_labels(at, "fragments") if at.size else at.astype(np.uint64)
     unsplittable = _shared(at, skeletons.skeletons)
     kept = (at != 0) & ~np.isin(at, unsplittable)
     rows = np.searchsorted(lut.keys, at[kept])
@@ -124,7 +123,8 @@ def min_cut_metric(
     segments = np.unique(lut.values, return_inverse=True)[1]
     splits = 0
     parts = np.zeros(len(lut), np.int64)
-    for inside, graph in _merging(sites, segments, lut.keys, u, v, merge_scores):
+    ends = ids_of(u, "u"), ids_of(v, "v")
+    for inside, graph in _merging(sites, segments, lut.keys, *ends, merge_scores):
         own = np.isin(sites.fragments, inside)
         local = sites.take(own)
         numbered = _Sites(local.skeletons, np.searchsorted(inside, local.fragments), local.positions)

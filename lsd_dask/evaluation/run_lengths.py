@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import whole_number
-from .contingency import unsigned_labels
+from ..id_lists import ids_of
 from .skeletons import Skeletons, as_skeletons
 
 
@@ -143,10 +143,9 @@ def expected_run_length(
     if isinstance(segments, Mapping):
         keys = list(skeletons) if isinstance(skeletons, nx.Graph) else traced.nodes.tolist()
         segments = _from_mapping(segments, keys)
-    labels = np.asarray(segments)
+    labels = ids_of(segments, "segments")
     if labels.shape != (len(traced),):
         raise ValueError(f"segments: found shape {labels.shape}, expected ({len(traced)},), one a node")
-    labels = unsigned_labels(labels, "segments") if labels.size else labels
     lengths = traced.edge_lengths
     total = float(lengths.sum())
     if total <= 0:
@@ -190,10 +189,10 @@ def expected_run_length(
     )
 
 
-def _from_mapping(segments: Mapping[Any, int], nodes: list[Any]) -> np.ndarray:
+def _from_mapping(segments: Mapping[Any, int], nodes: list[Any]) -> list[int]:
     missing = [node for node in nodes if node not in segments]
     if missing:
         raise ValueError(
             f"segments: found none for {len(missing)} of {len(nodes)} nodes, {missing[0]!r} is the first"
         )
-    return np.array([segments[node] for node in nodes])
+    return [segments[node] for node in nodes]

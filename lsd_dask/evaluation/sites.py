@@ -9,11 +9,10 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_labels
 from ..grids import Grid, Region
 from ..lazy import Volume, find_stored, grid_of
 from ..storage import StoredVolume
-from .contingency import unsigned_labels
+from ..voxel_values import as_ids, check_labels
 
 
 def labels_at(volume: Volume, positions: ArrayLike) -> NDArray[np.uint64]:
@@ -52,7 +51,7 @@ def labels_at(volume: Volume, positions: ArrayLike) -> NDArray[np.uint64]:
     if not len(labels):
         return labels
     if not isinstance(array, da.Array):
-        labels[:] = unsigned_labels(np.asarray(array)[tuple(voxels.T)], "volume")
+        labels[:] = as_ids(np.asarray(array)[tuple(voxels.T)], "volume")
         return labels
     stored = find_stored(volume)
     chunks = list(_by_chunk(voxels, array.chunks))
@@ -68,7 +67,7 @@ def labels_at(volume: Volume, positions: ArrayLike) -> NDArray[np.uint64]:
             begins = np.array([e[i] - c[i] for e, c, i in zip(ends, array.chunks, index, strict=True)])
             tasks.append(delayed(_pick)(blocks[index], voxels[rows] - begins))
     for (_, rows), found in zip(chunks, compute(*tasks), strict=True):
-        labels[rows] = unsigned_labels(found, "volume")
+        labels[rows] = as_ids(found, "volume")
     return labels
 
 

@@ -15,7 +15,8 @@ from ..kernels.boundaries import near_other_labels
 from ..lazy import Volume, grid_of
 from ..masks import align_mask
 from ..overlap import Reader, grow, map_regions, within
-from .contingency import ContingencyTable, check_labels, merge_tables, unsigned_labels
+from ..voxel_values import as_ids, check_label_type
+from .contingency import ContingencyTable, merge_tables
 from .metrics import Scores
 
 #: Tables that one task of the reduction adds up.
@@ -127,7 +128,7 @@ def count_overlaps(
     """
     for volume, name in ((truth, "truth"), (test, "test")):
         check_array(volume, name)
-        check_labels(volume, name)
+        check_label_type(volume.dtype, name)
     _check_same_place(truth, test)
     grid = grid_of(truth) if truth.ndim in (2, 3) else None
     if grid is None and (mask is not None or boundary_tolerance):
@@ -197,7 +198,7 @@ class OverlapCounter:
         core = tuple(slice(0, n) for n in truth.shape) if core is None else core
         inner = truth[core]
         if self.boundary_tolerance and inner.size:
-            labels = unsigned_labels(truth, "truth").reshape((1,) * (3 - truth.ndim) + truth.shape)
+            labels = as_ids(truth, "truth").reshape((1,) * (3 - truth.ndim) + truth.shape)
             voxel_size = np.array((1.0,) * (3 - truth.ndim) + self.voxel_size)
             near = near_other_labels(labels, voxel_size, float(self.boundary_tolerance))
             inner = np.where(near.reshape(truth.shape)[core], truth.dtype.type(0), inner)

@@ -212,8 +212,10 @@ def default_device() -> str:
     return f"cuda:{number % torch.cuda.device_count()}"
 
 
-def check_lsds(shape: tuple[int, ...], config: ModelConfig) -> None:
-    """Raise ValueError unless an array has the descriptors that an autocontext takes."""
+def check_lsds(shape: tuple[int, ...], dtype: np.dtype, config: ModelConfig) -> None:
+    """Raise TypeError or ValueError unless an array has the descriptors that an autocontext takes."""
+    if dtype != np.uint8:
+        raise TypeError(f"lsds: found dtype {dtype}, expected uint8, in which 255 stands for 1")
     if len(shape) != config.dims + 1 or shape[0] != LSD_CHANNELS[config.dims]:
         raise ValueError(
             f"lsds: found shape {shape}, expected {LSD_CHANNELS[config.dims]} channels and {config.dims} axes"

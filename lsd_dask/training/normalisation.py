@@ -3,21 +3,7 @@
 import numpy as np
 
 from ..checks import check_array
-
-
-def full_scale(dtype: np.dtype) -> float:
-    """The largest value of a dtype of raw data: 255 for uint8, 1 for floating point.
-
-    Raises
-    ------
-    TypeError
-        If it is neither unsigned integers nor floating point.
-    """
-    if dtype.kind == "u":
-        return float(np.iinfo(dtype).max)
-    if dtype.kind == "f":
-        return 1.0
-    raise TypeError(f"raw: found dtype {dtype}, expected uint8, uint16 or floating point from 0 to 1")
+from ..voxel_values import check_raw_values, full_scale
 
 
 def normalise(raw: np.ndarray, raw_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
@@ -40,7 +26,7 @@ def normalise(raw: np.ndarray, raw_range: tuple[float, float] = (0.0, 1.0)) -> n
     TypeError
         If the dtype is another one.
     ValueError
-        If floating point is not finite, or below -0.5 or above 1.5: then it is not from 0 to 1.
+        If floating point is not finite, or far below 0 or above 1.
 
     Examples
     --------
@@ -49,9 +35,7 @@ def normalise(raw: np.ndarray, raw_range: tuple[float, float] = (0.0, 1.0)) -> n
     """
     check_array(raw, "raw")
     largest = full_scale(raw.dtype)
-    # Augmentation and interpolation go a little beyond 0 and 1; other scales go far.
-    if raw.dtype.kind == "f" and raw.size and not (raw.min() >= -0.5 and raw.max() <= 1.5):
-        raise ValueError(f"raw: found values from {raw.min():g} to {raw.max():g}, expected 0 to 1")
+    check_raw_values(raw, "raw")
     low, high = (float(end) * largest for end in raw_range)
     scaled = raw.astype(np.float32)
     scaled -= np.float32(low)

@@ -1,6 +1,6 @@
 """Volumes to train on: raw data with labels, and what of the labels is known, sparse or to be ignored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..checks import check_array, check_axes, check_labels, naming
+from ..checks import check_array, check_axes, naming
 from ..grids import Grid, spatial_dims
+from ..id_lists import ids_of
 from ..volumes import grid_of
-from .normalisation import full_scale
+from ..voxel_values import (
+    as_ids,
+    as_mask,
+    check_labels,
+    check_mask_type,
+    check_not_negative,
+    check_raw_values,
+    full_scale,
+    sample_regions,
+    say_if_faint,
+)
 
 #: Volumes that together take less than this are read into memory once.
 MEMORY_LIMIT = 2**31
@@ -58,12 +69,12 @@ class TrainingVolume:
         ([channel,] z, y, x) or ([channel,] y, x): uint8, uint16, or float from 0 to 1. May reach farther than
         the labels; where it does not, it is mirrored.
     labels : DataArray
-        Integers, 0 = background, with voxels of the size of those of the raw data.
+        Integers from 0 on, 0 = background, with voxels of the size of those of the raw data.
     mask : DataArray, optional
         0 where the labels are not known; it covers the labels.
-    labelled_ids : sequence of int, optional
+    labelled_ids : iterable of int, optional
         Of sparse labels, the objects that are labelled; all others count as not labelled.
-    ignored_ids : sequence of int, optional
+    ignored_ids : iterable of int, optional
         Objects whose affinities and descriptors the network shall predict as 0, such as glia.
     unlabelled_background : bool, optional
         Whether label 0 stands for what is not labelled, rather than for membranes and the like.
@@ -75,7 +86,7 @@ class TrainingVolume:
     Raises
     ------
     TypeError
-        If labels or mask are not integers, or the raw data are of another dtype.
+        If labels or ids are not integers, or raw data or mask are of another dtype.
     ValueError
         If voxel sizes differ or voxels lie between each other, or labels reach out of the raw data or the
         mask.
@@ -98,8 +109,8 @@ class TrainingVolume:
     raw: xr.DataArray
     labels: xr.DataArray
     mask: xr.DataArray | None = None
-    labelled_ids: Sequence[int] | None = None
-    ignored_ids: Sequence[int] = ()
+    labelled_ids: np.ndarray | Iterable[int] | None = None
+    ignored_ids: np.ndarray | Iterable[int] = ()
     unlabelled_background: bool = False
     probability: float = 1.0
     name: str = "volume"
@@ -113,13 +124,17 @@ class TrainingVolume:
             check_labels(self.labels, "labels")
             origins = {"labels": (0,) * self.ndim, "raw": self._origin(self.raw, "raw")}
             if self.mask is not None:
-                if self.mask.dtype != np.bool_:
-                    check_labels(self.mask, "mask")
+                check_array(self.mask, "mask")
+                check_mask_type(self.mask.dtype, "mask")
+                check_axes(self.mask, "mask", channel=False)
                 origins["mask"] = self._origin(self.mask, "mask")
                 self._check_covered(self.mask, origins["mask"], "mask")
             self._check_covered(self.raw, origins["raw"], "raw")
             if not self.probability > 0:
                 raise ValueError(f"probability: found {self.probability}, expected a number above 0")
+            if self.labelled_ids is not None:
+                object.__setattr__(self, "labelled_ids", ids_of(self.labelled_ids, "labelled_ids"))
+            object.__setattr__(self, "ignored_ids", ids_of(self.ignored_ids, "ignored_ids"))
         object.__setattr__(self, "_origins", origins)
 
     @property
@@ -157,6 +172,25 @@ class TrainingVolume:
         mask = None if self.mask is None else self.mask.compute()
         return replace(self, raw=self.raw.compute(), labels=self.labels.compute(), mask=mask)
 
+    def look(self) -> None:
+        """Check voxels before any work: all that are in memory, and some of those that are not.
+
+        Raises
+        ------
+        ValueError
+            If labels are negative, or raw data or mask are not what they can be.
+        """
+        with naming(self.name):
+            for part in _looked_at(self.labels, self.ndim):
+                check_not_negative(part, "labels")
+            if self.mask is not None:
+                for part in _looked_at(self.mask, self.ndim):
+                    as_mask(part, "mask")
+            parts = list(_looked_at(self.raw, self.ndim))
+            for part in parts:
+                check_raw_values(part, "raw")
+        say_if_faint(parts, self.raw.dtype, f"{self.name}: raw")
+
     def sections(self) -> list["TrainingVolume"]:
         """The z sections of a 3-D volume as 2-D ones, for networks in 2-D."""
         begin, count = self._origins["raw"][0], self.shape[0]
@@ -191,16 +225,20 @@ class TrainingVolume:
         ]
         box = tuple(slice(int(w.min()), int(w.max()) + 1) for w in wanted)
         found = _read(self.raw, box)
+        with naming(self.name):
+            check_raw_values(found, "raw")
         found = found[(..., *np.ix_(*(w - s.start for w, s in zip(wanted, box, strict=True))))]
         scaled = found.astype(np.float32) / np.float32(full_scale(self.raw.dtype))
         return scaled if self.channels is not None else scaled[None]
 
     def read_labels(self, begin: Sequence[int], end: Sequence[int]) -> Labels:
         """Labels of a box, in voxels; beyond the faces of the volume nothing is known."""
-        labels = self._padded("labels", self.labels, begin, end)
-        inside = self._padded("labels", None, begin, end)
-        known = inside if self.mask is None else self._padded("mask", self.mask, begin, end) != 0
-        ignored = np.isin(labels, self.ignored_ids) if len(self.ignored_ids) else np.zeros_like(known)
+        known = inside = self._padded("labels", None, begin, end)
+        with naming(self.name):
+            labels = as_ids(self._padded("labels", self.labels, begin, end), "labels")
+            if self.mask is not None:
+                known = as_mask(self._padded("mask", self.mask, begin, end), "mask")
+        ignored = np.isin(labels, self.ignored_ids)
         labelled = np.ones_like(known)
         if self.labelled_ids is not None:
             labelled = np.isin(labels, self.labelled_ids)
@@ -311,7 +349,8 @@ def prepare_volumes(
     Raises
     ------
     ValueError
-        If there is no volume, or one does not fit; the message names it.
+        If there is no volume, or one does not fit, or holds what labels, raw data or masks cannot be; the
+        message names it.
     """
     if not volumes:
         raise ValueError("volumes: found none, expected at least one")
@@ -321,6 +360,8 @@ def prepare_volumes(
             _check_fits(volume, network, channels, shape)
     if sum(volume.nbytes for volume in volumes) <= MEMORY_LIMIT:
         volumes = [volume.loaded() for volume in volumes]
+    for volume in volumes:
+        volume.look()
     if dims == 3:
         return list(volumes)
     return [part for volume in volumes for part in (volume.sections() if volume.ndim == 3 else [volume])]
@@ -346,6 +387,15 @@ def _check_fits(volume: TrainingVolume, network: Grid, channels: int, shape: Seq
             f"labels: found {volume.shape[-dims:]} voxels, expected at least {tuple(shape)}, the output of "
             "the network; train with a smaller shape"
         )
+
+
+def _looked_at(array: xr.DataArray, ndim: int) -> Iterator[np.ndarray]:
+    """All voxels of an array in memory; some of one that is not."""
+    if isinstance(array.data, np.ndarray):
+        yield array.data
+        return
+    for region in sample_regions(array.shape[-ndim:]):
+        yield _read(array, region)
 
 
 def _read(array: xr.DataArray, box: tuple[slice, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..agglomeration import LookupTable, MergeTree
 from ..edits import Edits
+from ..id_lists import ids_of
 from ..tables import NodeTable
 
 
@@ -88,7 +89,7 @@ class Merging:
 
     def apply(self, fragments: np.ndarray) -> np.ndarray:
         """Segments of fragments; fragments that the tree does not know stay what they are."""
-        table = self.table
+        table, fragments = self.table, ids_of(fragments, "fragments")
         if not len(table):
             return fragments
         rows = np.minimum(np.searchsorted(table.keys, fragments), len(table) - 1)

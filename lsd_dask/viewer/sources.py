@@ -13,6 +13,7 @@ from ..formats import open_stored
 from ..grids import TOLERANCE, Grid
 from ..lazy import grid_of
 from ..storage import StoredVolume
+from ..voxel_values import check_not_negative, sample_regions
 from .contents import Kind, kind_of
 
 #: Types of voxels that neuroglancer knows, for those that it does not.
@@ -106,12 +107,12 @@ class Source:
         box = tuple(slice(int(a), int(b)) for a, b in zip(start * rest, ends, strict=True))
         voxels = np.asarray(level.voxels[box])
         if self.kind == "labels":
-            return self.change(voxels[tuple(slice(None, None, int(n)) for n in rest)].astype(self.dtype))
+            return self._labels(voxels[tuple(slice(None, None, int(n)) for n in rest)])
         return _averaged(voxels, tuple(map(int, rest))).astype(self.dtype)
 
     def transpose(self) -> np.ndarray:
         """All voxels of the finest level, axes reversed: as neuroglancer asks for them to make meshes."""
-        return self.change(np.asarray(self.levels[0].voxels[...]).astype(self.dtype)).T
+        return self._labels(np.asarray(self.levels[0].voxels[...])).T
 
     def contrast(self) -> tuple[float, float]:
         """Values between which nearly all voxels lie, of a sample in the middle; all of [0, 1] for none."""
@@ -122,6 +123,10 @@ class Source:
         sample = np.asarray(self.levels[0].voxels[(slice(None),) * self.has_channels + middle], np.float32)
         low, high = np.percentile(sample, (0.5, 99.5)) if sample.size else (0, 1)
         return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
+
+    def _labels(self, voxels: np.ndarray) -> np.ndarray:
+        check_not_negative(voxels, self.name)
+        return self.change(voxels.astype(self.dtype))
 
     def _with_channels(self, factors: tuple[int, ...]) -> np.ndarray:
         return np.array((1,) * self.has_channels + factors)
@@ -146,7 +151,7 @@ def source_of(name: str, volume: Any) -> Source:
     TypeError
         If it is no array of numbers.
     FileNotFoundError, ValueError
-        If there is no such volume, or it has other axes.
+        If there is no such volume, it has other axes, or a look at some places finds a negative label.
 
     Examples
     --------
@@ -164,9 +169,13 @@ def source_of(name: str, volume: Any) -> Source:
         grid = grid_of(volume)
         voxels = volume.data if isinstance(volume, xr.DataArray) else volume
         levels = (Level((1,) * grid.ndim, voxels),)
-    shape = levels[0].voxels.shape
-    channels = shape[0] if len(shape) > grid.ndim else None
-    return Source(name, kind_of(name, levels[0].voxels.dtype, channels, grid.ndim), grid, levels)
+    finest = levels[0].voxels
+    channels = finest.shape[0] if len(finest.shape) > grid.ndim else None
+    kind = kind_of(name, finest.dtype, channels, grid.ndim)
+    if kind == "labels" and finest.dtype.kind == "i":
+        for region in sample_regions(grid.shape):
+            check_not_negative(np.asarray(finest[region]), name)
+    return Source(name, kind, grid, levels)
 
 
 def _stored_levels(stored: StoredVolume) -> tuple[Level, ...]:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..id_lists import ids_of
+
 
 def label_colors(ids: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Give every id a colour of its own, the same in every picture.
@@ -23,6 +25,8 @@ def label_colors(ids: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     ------
     TypeError
         If `ids` are not integers.
+    ValueError
+        If an id is negative.
 
     Notes
     -----
@@ -40,12 +44,10 @@ def label_colors(ids: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     >>> label_colors([0, 7, 7])[:, 3]
     array([  0, 255, 255], dtype=uint8)
     """
-    labels = np.asarray(ids)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels should be integers, not {labels.dtype}")
+    labels = ids_of(ids, "labels")
     # Colours are computed once for each label: a section has many voxels and few labels.
     unique, inverse = np.unique(labels, return_inverse=True)
-    return _colors_of(unique.astype(np.uint64))[inverse].reshape(*labels.shape, 4)
+    return _colors_of(unique)[inverse].reshape(*labels.shape, 4)
 
 
 def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -68,7 +70,8 @@ def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     found = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
         before = (slice(None),) * axis + (slice(None, -1),)
-        found[before] |= np.diff(labels.astype(np.uint64), axis=axis) != 0
+        after = (slice(None),) * axis + (slice(1, None),)
+        found[before] |= labels[before] != labels[after]
     return found
 
 

@@ -21,15 +21,15 @@ from .house import LABELS, PLACE, SHAPE, ZYX
     [
         (
             lambda: ld.ids.decode(np.array([1.5])),
-            ValueError,
-            "type float64, expected whole numbers of shape (n,)",
+            TypeError,
+            "ids: found dtype float64, expected integers",
         ),
         (
             lambda: ld.ids.decode(np.array([-1])),
             ValueError,
-            "expected whole numbers of shape (n,), from 1 on",
+            "ids: found the negative id -1, expected ids from 0 on",
         ),
-        (lambda: ld.ids.decode(np.array([[1, 2]])), ValueError, "Found ids of shape (1, 2)"),
+        (lambda: ld.ids.decode(np.array([[1, 2]])), ValueError, "ids: found shape (1, 2)"),
         (lambda: ld.ids.decode(np.array([1]), 4), ValueError, "ndim: found 4, expected 2 or 3"),
         (lambda: ld.ids.encode(None), ValueError, "type object, expected whole numbers"),
         (lambda: ld.LsdExtractor(3.0), ValueError, "sigma: found 3.0, expected a number for each"),
@@ -42,7 +42,7 @@ from .house import LABELS, PLACE, SHAPE, ZYX
             "memory should be a size such as '8 GB', not [8]",
         ),
         (lambda: ld.connect("local", walltime=5), ValueError, "walltime should be '[days-]hours:minutes"),
-        (lambda: ld.viewing.label_colors(["a"]), TypeError, "labels should be integers, not <U1"),
+        (lambda: ld.viewing.label_colors(["a"]), TypeError, "labels: found 'a', expected whole numbers"),
     ],
 )
 def test_arguments_that_are_of_another_kind(

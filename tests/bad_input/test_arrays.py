@@ -159,9 +159,9 @@ def test_negative_ids(house: Path, kind: str) -> None:
         house,
         lambda: np.asarray(ld.relabel(negative, LUT)),
         ValueError,
-        "fragments: found the negative id -2",
+        "fragments: found the negative label -2",
     )
-    part = "Fragment ids must not be negative, but found -2"
+    part = "fragments: found the negative label -2"
     refused(house, lambda: ld.build_region_graph(AFFINITIES, negative), ValueError, part)
     part = "test: found the negative label -2"
     refused(house, lambda: ld.evaluation.rand_voi(LABELS, negative), ValueError, part)
@@ -171,7 +171,7 @@ def test_negative_ids(house: Path, kind: str) -> None:
 def test_labels_of_the_truth_that_are_none(house: Path, kind: str) -> None:
     for case in ("booleans", "floats", "NaN", "complex numbers", "objects"):
         values = as_kind(kind, BAD_LABELS[case][0])
-        part = f"found dtype {values.dtype}, expected integer labels"
+        part = f"found dtype {values.dtype}, expected integers"
         refused(house, lambda v=values: ld.evaluation.rand_voi(v, LABELS), TypeError, f"truth: {part}")
         refused(house, lambda v=values: ld.evaluation.rand_voi(LABELS, v), TypeError, f"test: {part}")
 

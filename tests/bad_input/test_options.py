@@ -72,7 +72,7 @@ DESCRIBED: dict[str, Options] = {
     "half voxels": ({"roi": (slice(0.5, 4),) * 3}, ValueError, "are no whole numbers"),
     "a region backwards": ({"roi": (slice(4, 2),) * 3}, ValueError, "[4:2, 4:2, 4:2] are not a box"),
     "labels in words": ({"labels": "x"}, TypeError, "labels: found 'x', expected whole numbers"),
-    "labels of nothing": ({"labels": [None]}, TypeError, "labels: found [None], expected whole numbers"),
+    "labels of nothing": ({"labels": [None]}, TypeError, "labels: found None, expected whole numbers"),
 }
 
 
