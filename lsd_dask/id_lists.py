@@ -5,7 +5,7 @@ uint64; floats above 2**53 are then other ids.
 """
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,31 @@ def index_of(value: Any, name: str) -> int:
     except TypeError:
         expected = "expected whole numbers from 0 to 2**64 - 1"
         raise TypeError(f"{name}: found {shown(_plain(value))}, {expected}") from None
+
+
+def whole_numbers_of(values: Sequence[int]) -> NDArray[Any]:
+    """Python integers of any sign, exactly: int64, or uint64 where one is too large for that.
+
+    Where neither holds all of them, they stay Python's: an array of objects.
+    """
+    low, high = min(values, default=0), max(values, default=0)
+    if low >= -(2**63) and high < 2**63:
+        return np.array(values, np.int64)
+    return np.array(values, np.uint64 if low >= 0 and high <= LARGEST else object)
+
+
+def comparable(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Integers in one type, in which all of them are themselves.
+
+    Examples
+    --------
+    >>> comparable(np.array([7]), np.array([2**64 - 1], np.uint64))[0].dtype
+    dtype('uint64')
+    """
+    if all(column.dtype != np.uint64 for column in columns) or len({column.dtype for column in columns}) == 1:
+        return columns
+    positive = all(column.dtype.kind == "u" or column.min(initial=0) >= 0 for column in columns)
+    return tuple(column.astype(np.uint64 if positive else object) for column in columns)
 
 
 def _as_objects(values: Any, name: str) -> NDArray[Any]:

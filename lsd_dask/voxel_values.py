@@ -243,9 +243,7 @@ def as_mask(values: np.ndarray, name: str) -> NDArray[np.bool_]:
     """
     check_mask_type(values.dtype, name)
     if values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError(
-            f"{name}: found NaN, expected 0 where nothing is to be, and another number elsewhere"
-        )
+        raise ValueError(f"{name}: found NaN, expected 0 where nothing is to be, else another number")
     return values.astype(bool)
 
 

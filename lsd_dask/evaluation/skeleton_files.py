@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from .. import files
 from ..checks import naming, shown
+from ..id_lists import comparable, whole_numbers_of
 from .skeletons import Skeletons
 
 #: Columns that may hold the skeleton of a node: the first that is there is taken.
@@ -84,7 +85,8 @@ def read_skeletons(
     if mask is not None:
         table, source = _read_table(mask)
         with naming(source):
-            skeletons = skeletons.take(np.isin(skeletons.nodes, _whole(table, "id")[_truth(table, "masked")]))
+            masked = _whole(table, "id")[_truth(table, "masked")]
+            skeletons = skeletons.take(np.isin(*comparable(skeletons.nodes, masked)))
     if components is not None:
         table, source = _read_table(components)
         with naming(source):
@@ -94,7 +96,8 @@ def read_skeletons(
         table, source = _read_table(synapses, also="edges")
         with naming(source):
             names = ("source", "target") if "source" in table else ("id",)
-            at_synapses = np.isin(skeletons.nodes, np.concatenate([_whole(table, n) for n in names]))
+            sites = np.concatenate(comparable(*(_whole(table, name) for name in names)))
+            at_synapses = np.isin(*comparable(skeletons.nodes, sites))
             skeletons = skeletons.changed(synapses=at_synapses)
     return skeletons.changed(positions=skeletons.positions * scale)
 
@@ -132,7 +135,7 @@ def _swc_rows(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             continue
         try:
             sample, _, x, y, z, _, parent = words[:7]
-            rows.append((int(float(sample)), (float(z), float(y), float(x)), int(float(parent))))
+            rows.append((_whole_number(sample), (float(z), float(y), float(x)), _whole_number(parent)))
         except ValueError:
             raise ValueError(
                 f"line {number}: found {shown(line)}, expected id, type, x, y, z, radius and parent"
@@ -140,7 +143,18 @@ def _swc_rows(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not rows:
         raise ValueError("found no sample, expected lines of id, type, x, y, z, radius and parent")
     ids, positions, parents = zip(*rows, strict=True)
-    return np.array(ids), np.array(positions), np.array(parents)
+    return whole_numbers_of(ids), np.array(positions), whole_numbers_of(parents)
+
+
+def _whole_number(text: str) -> int:
+    """A whole number that may be written as 7.0; ValueError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if abs(number) >= 2**53 or number != int(number):
+        raise ValueError(f"found {text}, expected a whole number")
+    return int(number)
 
 
 def _read_nodes_and_edges(path: str) -> tuple[Columns, Columns, str]:
@@ -222,7 +236,9 @@ def _columns(documents: Sequence[Any]) -> Columns:
     columns: Columns = {}
     for key in documents[0]:
         values = [_plain(document.get(key)) for document in documents]
-        if all(isinstance(value, int | float) for value in values):
+        if all(type(value) is int for value in values):
+            columns[key] = whole_numbers_of(values)
+        elif all(isinstance(value, int | float) for value in values):
             columns[key] = np.array(values)
     return columns
 
@@ -248,7 +264,7 @@ def _from_columns(nodes: Columns, edges: Columns) -> Skeletons:
     ids = _whole(nodes, "id")
     column = next((name for name in SKELETON_COLUMNS if name in nodes), None)
     ends = [_whole(edges, name) if edges else np.empty(0, np.int64) for name in ("source", "target")]
-    there = np.isin(ends[0], ids) & np.isin(ends[1], ids)
+    there = np.isin(*comparable(ends[0], ids)) & np.isin(*comparable(ends[1], ids))
     skeletons = Skeletons(
         np.stack([np.asarray(nodes[axis], np.float64) for axis in axes], axis=1),
         np.stack([_looked_up(end[there], ids, np.arange(len(ids))) for end in ends], axis=1),
@@ -259,11 +275,16 @@ def _from_columns(nodes: Columns, edges: Columns) -> Skeletons:
 
 
 def _whole(table: Columns, name: str) -> np.ndarray:
-    """A column of whole numbers."""
+    """A column of whole numbers, which floats are only as far as they are exact."""
     if name not in table:
         raise ValueError(f"found the columns {', '.join(table) or 'none'}, expected also {name}")
     values = np.asarray(table[name])
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
+    if values.dtype.kind == "f" and (values == np.round(values)).all():
+        if np.abs(values).max(initial=0) >= 2**53:
+            raise ValueError(
+                f"column {name} holds {values.dtype} up to {np.abs(values).max():.17g}, where floats are not "
+                "exact: expected integers"
+            )
         values = values.astype(np.int64)
     if values.dtype.kind not in "iu":
         raise ValueError(f"column {name} holds {values.dtype}, expected whole numbers")
@@ -282,6 +303,7 @@ def _truth(table: Columns, name: str) -> np.ndarray:
 
 def _looked_up(wanted: np.ndarray, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The value of each wanted id; ValueError where there is none."""
+    wanted, ids = comparable(wanted, ids)
     order = np.argsort(ids, kind="stable")
     rows = np.searchsorted(ids, wanted, sorter=order)
     there = rows < len(ids)

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..checks import described
 from ..grids import Grid
+from ..id_lists import index_of, whole_numbers_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,8 @@ class Skeletons:
         if len(np.unique(nodes)) < count:
             ids, found = np.unique(nodes, return_counts=True)
             raise ValueError(f"nodes: {ids[found > 1][0]} occurs more than once")
+        if skeletons.max(initial=0) > np.iinfo(np.int64).max:
+            raise ValueError(f"skeletons: found the id {skeletons.max()}, expected at most 2**63 - 1")
         across = np.flatnonzero(skeletons[edges[:, 0]] != skeletons[edges[:, 1]])
         if across.size:
             u, v = edges[across[0]]
@@ -206,11 +209,12 @@ class Skeletons:
             if skeleton_id_attribute:
                 ids.append(attributes[skeleton_id_attribute])
         numbered = all(isinstance(node, int | np.integer) for node in rows)
+        nodes = [index_of(node, "nodes") for node in rows] if numbered else range(len(rows))
         return cls(
             np.array(positions, float).reshape(len(rows), -1) if rows else np.empty((0, 3)),
             np.array([[rows[u], rows[v]] for u, v in graph.edges()], np.int64).reshape(-1, 2),
-            np.array(ids, np.int64),
-            np.array(list(rows)) if numbered else np.arange(len(rows)),
+            whole_numbers_of([index_of(each, "skeletons") for each in ids]),
+            whole_numbers_of(nodes),
         )
 
 

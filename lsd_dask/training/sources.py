@@ -238,10 +238,10 @@ class TrainingVolume:
             labels = as_ids(self._padded("labels", self.labels, begin, end), "labels")
             if self.mask is not None:
                 known = as_mask(self._padded("mask", self.mask, begin, end), "mask")
-        ignored = np.isin(labels, self.ignored_ids)
+        ignored = np.isin(labels, ids_of(self.ignored_ids, "ignored_ids"))
         labelled = np.ones_like(known)
         if self.labelled_ids is not None:
-            labelled = np.isin(labels, self.labelled_ids)
+            labelled = np.isin(labels, ids_of(self.labelled_ids, "labelled_ids"))
         if self.unlabelled_background:
             labelled = labelled & (labels != 0)
         ignored &= inside
