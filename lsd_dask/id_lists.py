@@ -42,8 +42,8 @@ def ids_of(values: Any, name: str) -> NDArray[np.uint64]:
 
     Examples
     --------
-    >>> ids_of([2**64 - 1, 5, np.int8(3)], "ignore_ids")
-    array([18446744073709551615,                    5,                    3], dtype=uint64)
+    >>> ids_of([2**64 - 1, 5, np.int8(3)], "ignore_ids").tolist()
+    [18446744073709551615, 5, 3]
     >>> ids_of([7.0], "ignore_ids")
     Traceback (most recent call last):
     TypeError: ignore_ids: found 7.0, expected whole numbers from 0 to 2**64 - 1
@@ -109,6 +109,12 @@ def comparable(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         return columns
     positive = all(column.dtype.kind == "u" or column.min(initial=0) >= 0 for column in columns)
     return tuple(column.astype(np.uint64 if positive else object) for column in columns)
+
+
+def are_in(ids: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of some integers are among others, of whatever types the two are."""
+    first, second = comparable(ids, others)
+    return np.isin(first, second)
 
 
 def _as_objects(values: Any, name: str) -> NDArray[Any]:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from .. import files
 from ..checks import naming, shown
-from ..id_lists import comparable, whole_numbers_of
+from ..id_lists import are_in, comparable, whole_numbers_of
 from .skeletons import Skeletons
 
 #: Columns that may hold the skeleton of a node: the first that is there is taken.
@@ -86,7 +86,7 @@ def read_skeletons(
         table, source = _read_table(mask)
         with naming(source):
             masked = _whole(table, "id")[_truth(table, "masked")]
-            skeletons = skeletons.take(np.isin(*comparable(skeletons.nodes, masked)))
+            skeletons = skeletons.take(are_in(skeletons.nodes, masked))
     if components is not None:
         table, source = _read_table(components)
         with naming(source):
@@ -97,7 +97,7 @@ def read_skeletons(
         with naming(source):
             names = ("source", "target") if "source" in table else ("id",)
             sites = np.concatenate(comparable(*(_whole(table, name) for name in names)))
-            at_synapses = np.isin(*comparable(skeletons.nodes, sites))
+            at_synapses = are_in(skeletons.nodes, sites)
             skeletons = skeletons.changed(synapses=at_synapses)
     return skeletons.changed(positions=skeletons.positions * scale)
 
@@ -264,7 +264,7 @@ def _from_columns(nodes: Columns, edges: Columns) -> Skeletons:
     ids = _whole(nodes, "id")
     column = next((name for name in SKELETON_COLUMNS if name in nodes), None)
     ends = [_whole(edges, name) if edges else np.empty(0, np.int64) for name in ("source", "target")]
-    there = np.isin(*comparable(ends[0], ids)) & np.isin(*comparable(ends[1], ids))
+    there = are_in(ends[0], ids) & are_in(ends[1], ids)
     skeletons = Skeletons(
         np.stack([np.asarray(nodes[axis], np.float64) for axis in axes], axis=1),
         np.stack([_looked_up(end[there], ids, np.arange(len(ids))) for end in ends], axis=1),
