@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import real_numbers, shown
-from .lengths import convert, lengths_in
+from .lengths import convert, lengths_in, likely_unit
 from .units import UNKNOWN, can_convert, unit_name
 
 #: A box of voxels: one slice per spatial axis.
@@ -223,16 +223,17 @@ class Grid:
         starts = (np.asarray(offset, dtype=float) - self.offset) / self.voxel_size
         extents = np.asarray(size, dtype=float) / self.voxel_size
         first, count = np.round(starts), np.maximum(np.round(extents), 1)
+        hint = self._hint(offset, size)
         asked = f"the region with offset {_tuple(offset)} and size {_tuple(size)}"
         if np.any(np.abs(starts - first) > TOLERANCE) or np.any(np.abs(extents - count) > TOLERANCE):
             nearest_offset, nearest_size = self.offset + first * self.voxel_size, count * self.voxel_size
             raise ValueError(
                 f"{asked} does not lie on the voxel grid "
                 f"(voxel size {_tuple(self.voxel_size)}, origin {_tuple(self.offset)}); "
-                f"nearest: offset {_tuple(nearest_offset)}, size {_tuple(nearest_size)}"
+                f"nearest: offset {_tuple(nearest_offset)}, size {_tuple(nearest_size)}{hint}"
             )
         if np.any(first < 0) or np.any(first + count > self.shape):
-            raise ValueError(f"{asked} reaches out of the volume, which fills {self.box}")
+            raise ValueError(f"{asked} reaches out of the volume, which fills {self.box}{hint}")
         return tuple(slice(int(a), int(a + n)) for a, n in zip(first, count, strict=True))
 
     def resolve(self, region: Region) -> Region:
@@ -289,6 +290,18 @@ class Grid:
                 o + part.start * v for o, v, part in zip(self.offset, self.voxel_size, region, strict=True)
             ),
         )
+
+    def _hint(self, offset: Sequence[float], size: Sequence[float]) -> str:
+        """The unit in which a region that reaches out of the volume would lie in it, for messages."""
+
+        def fits(factor: float) -> bool:
+            first = (np.array(offset) * factor - self.offset) / self.voxel_size
+            count = np.array(size) * factor / self.voxel_size
+            beyond = (first < -TOLERANCE) | (first + count > np.array(self.shape) + TOLERANCE)
+            return not beyond.any() and bool((count > 1 - TOLERANCE).all())
+
+        unit = likely_unit(self.units, fits)
+        return f'; in {unit} it would lie there: tell a unit, such as "{size[-1]:g} {unit}"' if unit else ""
 
     def _check_length(self, name: str, values: Sequence[float]) -> None:
         if len(values) != self.ndim:

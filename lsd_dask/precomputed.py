@@ -32,16 +32,9 @@ from .tensorstores import (
     replaced,
     stored_tensor,
 )
+from .units import UNKNOWN, is_unit
 
 _TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-_NANOMETERS = {
-    "voxel": 1.0,
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "micrometer": 1e3,
-    "millimeter": 1e6,
-    "meter": 1e9,
-}
 
 #: Voxels of a chunk and of a shard along each axis, where nothing else is said.
 _CHUNK, _SHARD = 64, 256
@@ -189,8 +182,10 @@ def _scale(
     block_shape: Sequence[int] | None,
     chunk_shape: Sequence[int] | None,
 ) -> dict[str, Any]:
-    if grid.units not in _NANOMETERS:
-        raise ValueError(f"{path}: units: found {grid.units!r}, expected one of {', '.join(_NANOMETERS)}")
+    if not is_unit(grid.units):
+        raise ValueError(f"{path}: units: found {grid.units!r}, expected a unit of length, or none")
+    # Precomputed volumes are in nanometers; of what nobody told the unit, the numbers are kept.
+    told = grid if grid.units == UNKNOWN else grid.told_in("nanometer")
     corner = [o / v for o, v in zip(grid.offset, grid.voxel_size, strict=True)]
     if any(abs(c - round(c)) > 1e-3 for c in corner):
         raise ValueError(
@@ -202,7 +197,7 @@ def _scale(
     segmentation = _is_segmentation(dtype, channels)
     metadata: dict[str, Any] = {
         "size": list(grid.shape)[::-1],
-        "resolution": [v * _NANOMETERS[grid.units] for v in grid.voxel_size][::-1],
+        "resolution": list(told.voxel_size)[::-1],
         "voxel_offset": [round(c) for c in corner][::-1],
         "chunk_size": chunk[::-1],
         "encoding": "compressed_segmentation" if segmentation else "raw",

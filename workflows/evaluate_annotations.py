@@ -19,6 +19,7 @@ from lsd_dask.evaluation import (
     min_cut_metric,
     read_skeletons,
 )
+from lsd_dask.evaluation.placement import MANY, advice, check_placement
 from lsd_dask.evaluation.thresholds import rows_of, segment_rows
 from lsd_dask.grids import Grid
 from lsd_dask.id_lists import ids_of
@@ -73,6 +74,7 @@ def evaluate_annotations(config: EvaluateAnnotationsConfig) -> AnnotationEvaluat
     with cluster(config), naming(config.fragments_path):
         at = labels_at(volume, skeletons.positions)
         rows = rows_of(tree.ids, at)
+    _say_if_in_background(source, skeletons, at, grid)
     lengths: list[RunLengths] = []
     scores: list[dict[str, Any]] = []
     with naming(source):
@@ -120,8 +122,11 @@ def _read(config: EvaluateAnnotationsConfig, source: str, grid: Grid) -> Skeleto
         if config.annotations_synapses_collection_name
         else None,
         scale=config.annotations_scale,
+        units=config.annotations_units,
     )
     with naming(source, config.fragments_path):
+        skeletons = skeletons.in_units_of(grid)
+        check_placement(skeletons, grid)
         inside = skeletons.inside(grid)
         if not inside.any():
             low, high = (
@@ -130,12 +135,21 @@ def _read(config: EvaluateAnnotationsConfig, source: str, grid: Grid) -> Skeleto
             )
             raise ValueError(
                 f"found {len(skeletons)} nodes from {low} to {high}, none of which lies in what is "
-                f"evaluated, {grid.box}: are the units the same (annotations_scale)?"
+                f"evaluated{advice(skeletons.positions, grid)}"
             )
     if not inside.all():
         left_out = f"{np.count_nonzero(~inside)} of {len(skeletons)} nodes"
         console.print(f"{source}: {left_out} lie outside of what is evaluated, and are left out")
     return skeletons.take(inside)
+
+
+def _say_if_in_background(source: str, skeletons: Skeletons, at: np.ndarray, grid: Grid) -> None:
+    """Skeletons run through objects: where most nodes do not, their units may be others."""
+    outside = np.count_nonzero(at == 0)
+    if len(at) >= MANY and outside > len(at) / 2:
+        console.print(
+            f"{source}: {outside} of {len(at)} nodes lie in background{advice(skeletons.positions, grid)}"
+        )
 
 
 def _variant(config: EvaluateAnnotationsConfig, collection: str | None) -> str | None:

@@ -76,13 +76,19 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
     if config.mask_file is not None and config.mask_dataset is not None:
         mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.fragments_path)
     tree = open_merge_tree(config, config)
-    counter = OverlapCounter(grid.voxel_size, config.boundary_tolerance)
+    tolerance = grid.lengths("boundary_tolerance", (config.boundary_tolerance,) * grid.ndim)[0]
+    if 0 < tolerance < min(grid.voxel_size):
+        console.print(
+            f"boundary_tolerance: {tolerance:g} {grid.units} is less than a voxel, {min(grid.voxel_size):g}, "
+            'and leaves nothing out; a unit can be told, such as "30 nm"'
+        )
+    counter = OverlapCounter(grid.voxel_size, tolerance)
     block_shape = block_shape_for(grid, None, config.fragments_path)
     identity = {
         "truth": identity_of(truth),
         "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
         "mask": identity_of(mask) if mask else None,
-        "boundary_tolerance": config.boundary_tolerance,
+        "boundary_tolerance": tolerance,
         "blocks": block_shape,
     }
     ledger = ledger_for(container, "evaluate_volumes", dataset, identity)

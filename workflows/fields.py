@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from lsd_dask.credentials import check_no_secrets
 from lsd_dask.directives import is_directive
-from lsd_dask.units import parse_length
+from lsd_dask.units import is_unit, parse_length, unit_name
 from lsd_dask.walltimes import EXPECTED, seconds_of
 
 #: The scores by which neighbouring fragments can be merged.
@@ -107,6 +107,12 @@ def _check_directive(value: str) -> str:
     return value
 
 
+def _check_unit(value: str) -> str:
+    if not is_unit(value):
+        raise ValueError("should be a unit of length, such as nm or um")
+    return unit_name(value)
+
+
 def _length_check(least: float, expected: str) -> Callable[[Any], float | str]:
     """Make the check of a length: a number in the units of the volume, or text that says its unit."""
 
@@ -156,6 +162,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Coordinate = Annotated[float | str, BeforeValidator(_length_check(-math.inf, "a finite number"))]
 PositiveLength = Annotated[float | str, BeforeValidator(_length_check(math.ulp(0.0), "greater than 0"))]
 Length = Annotated[float | str, BeforeValidator(_length_check(0.0, "greater than or equal to 0"))]
+Unit = Annotated[str, AfterValidator(_check_unit)]
 Position = Annotated[tuple[Coordinate, ...], Field(min_length=2, max_length=3)]
 Size = Annotated[tuple[PositiveLength, ...], Field(min_length=2, max_length=3)]
 Margin = Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)]

@@ -296,7 +296,7 @@ def block_shape_for(grid: Grid, block_size: Sequence[float | str] | None, path: 
     if any(abs(a - b) > 1e-3 * v for a, b, v in zip(nearest, block_size, grid.voxel_size, strict=True)):
         raise ValueError(
             f"block_size {list(block_size)} is no multiple of the voxel size {list(grid.voxel_size)} "
-            f"{grid.units} of {path}; {nearest} would be."
+            f'{grid.units} of {path}; {nearest} would be (a unit can be told, such as "1.2 um").'
         )
     return tuple(min(s, n) for s, n in zip(shape, grid.shape, strict=True))
 

@@ -5,9 +5,21 @@ The keys are those of the funkelab scripts, so that existing configuration files
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from .fields import Dataset, File, Fraction, Ids, Name, Position, Size, array_path
+from .fields import (
+    Dataset,
+    File,
+    Fraction,
+    Ids,
+    Length,
+    Name,
+    Position,
+    PositiveLength,
+    Size,
+    Unit,
+    array_path,
+)
 from .options import (
     OBSOLETE_KEYS,
     AffinitiesInput,
@@ -105,9 +117,9 @@ class EvaluateVolumesConfig(Fragments, EdgesInput, Thresholds, Region, RunOption
     ignore_dust: NonNegativeInt = 0
     """True objects of fewer voxels than this, as far as they are evaluated, are left out. 0: none is."""
 
-    boundary_tolerance: NonNegativeFloat = 0.0
-    """True voxels with a voxel of another object, or of none, within this distance are not evaluated, in
-    world units. 0: all are."""
+    boundary_tolerance: Length = 0.0
+    """True voxels with a voxel of another object, or of none, within this distance are not evaluated: a
+    number in the units of the ground truth's volume, or text such as "0.1 um". 0: all are."""
 
     method: Name | None = None
     """Name of the network that predicted the affinities, noted in the table of scores."""
@@ -356,7 +368,10 @@ class EvaluateAnnotationsConfig(Fragments, EdgesInput, Thresholds, Region, RunOp
     """Name of a table that says which nodes (id) are evaluated (masked); with a run_type as above."""
 
     annotations_scale: PositiveFloat = 1.0
-    """Factor from the units of the skeletons to world units."""
+    """Factor that the positions of the skeletons are multiplied by."""
+
+    annotations_units: Unit | None = None
+    """Unit that they are then in, e.g. "um". By default what the file says, or else that of the volume."""
 
     stray_nodes: NonNegativeInt = 0
     """A skeleton with at most this many nodes in a segment does not count as merged with the others there."""
@@ -437,9 +452,9 @@ class LsdsConfig(Blocks, Region, RunOptions):
     lsds_dataset: Dataset = "volumes/lsds"
     """Array of descriptors in it, (channel, z, y, x)."""
 
-    sigma: PositiveFloat | Size = Field(examples=[120])
-    """Extent of the neighbourhood in world units, for all axes or one for each: the standard deviation of a
-    Gaussian, or the radius of a ball."""
+    sigma: PositiveLength | Size = Field(examples=[120])
+    """Extent of the neighbourhood, for all axes or one for each: the standard deviation of a Gaussian, or the
+    radius of a ball. Numbers are in the units of the labels; text says its unit, e.g. "80 nm"."""
 
     components: str | None = Field(None, pattern="^[0-9]+$")
     """Digits of the channels to compute, ascending, e.g. "0129"; all by default. Offsets 0-2, variances 3-5,

@@ -6,7 +6,17 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from .fields import Dataset, File, Fraction, MergeFunction, Neighborhood, ObjectIds, Size, array_path
+from .fields import (
+    Dataset,
+    File,
+    Fraction,
+    MergeFunction,
+    Neighborhood,
+    ObjectIds,
+    PositiveLength,
+    Size,
+    array_path,
+)
 from .options import Config, Region, ReportOptions, check_both_or_none
 
 
@@ -245,9 +255,9 @@ class TrainConfig(OptimisationOptions, AugmentationOptions, ValidationOptions, M
     output_shape: tuple[PositiveInt, ...] | None = None
     """Shape of what is predicted of a training sample, in voxels."""
 
-    lsd_sigma: PositiveFloat | Size | None = None
-    """Extent of the descriptors in world units: the standard deviation of their Gaussian, for all axes or one
-    for each."""
+    lsd_sigma: PositiveLength | Size | None = None
+    """Extent of the descriptors: the standard deviation of their Gaussian, for all axes or one for each.
+    Numbers are in the units of the first volume; text says its unit, e.g. "80 nm"."""
 
     lsd_downsample: PositiveInt | None = None
     """Look at every n-th voxel only for descriptors."""

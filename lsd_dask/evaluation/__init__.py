@@ -3,6 +3,7 @@
 from .contingency import ContingencyTable, merge_tables
 from .min_cuts import Corrections, min_cut_metric
 from .objects import Mistake, worst_mistakes
+from .placement import check_placement
 from .run_lengths import RunLengths, expected_run_length
 from .scores import Report, ScoreTable, best_row, choose_and_report
 from .sites import labels_at
@@ -20,6 +21,7 @@ __all__ = [
     "ScoreTable",
     "Skeletons",
     "best_row",
+    "check_placement",
     "choose_and_report",
     "count_overlaps",
     "expected_run_length",

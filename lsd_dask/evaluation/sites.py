@@ -1,5 +1,6 @@
 """Which fragment lies at each of some points of a volume: one pass over the chunks that hold points."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import dask.array as da
@@ -13,6 +14,7 @@ from ..grids import Grid, Region
 from ..lazy import Volume, find_stored, grid_of
 from ..storage import StoredVolume
 from ..voxel_values import as_ids, check_labels
+from .placement import crowding, other_unit
 
 
 def labels_at(volume: Volume, positions: ArrayLike) -> NDArray[np.uint64]:
@@ -38,6 +40,11 @@ def labels_at(volume: Volume, positions: ArrayLike) -> NDArray[np.uint64]:
     ValueError
         If a position lies outside of the volume, or has another number of axes.
 
+    Warns
+    -----
+    UserWarning
+        If positions share so few voxels that they seem to be in another unit than the volume.
+
     Examples
     --------
     >>> labels_at(np.array([[7, 8], [0, 9]]), [[0.5, 1.5], [1.0, 0.99]])
@@ -46,6 +53,9 @@ def labels_at(volume: Volume, positions: ArrayLike) -> NDArray[np.uint64]:
     check_labels(volume, "volume")
     grid = grid_of(volume)
     voxels = voxels_of(positions, grid)
+    points = np.asarray(positions, np.float64)
+    if (crowded := crowding(points, grid)) and other_unit(points, grid):
+        warnings.warn(crowded, stacklevel=2)
     array = volume.data if isinstance(volume, xr.DataArray) else volume
     labels = np.zeros(len(voxels), np.uint64)
     if not len(labels):

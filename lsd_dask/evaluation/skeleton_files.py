@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from .. import files
 from ..checks import naming, shown
 from ..id_lists import are_in, comparable, whole_numbers_of
+from .skeleton_units import stated_units
 from .skeletons import Skeletons
 
 #: Columns that may hold the skeleton of a node: the first that is there is taken.
@@ -45,6 +46,7 @@ def read_skeletons(
     mask: str | None = None,
     synapses: str | None = None,
     scale: float = 1.0,
+    units: str | None = None,
 ) -> Skeletons:
     """Read skeletons from any of the formats of this module.
 
@@ -61,7 +63,10 @@ def read_skeletons(
         Path of a table of the nodes at synapses: either their ``id``, or edges between them, ``source`` and
         ``target`` (as ``<path>.edges.*``, too).
     scale : float
-        Factor from the units of the file to world units.
+        Factor that positions are multiplied by.
+    units : str, optional
+        That they are then in, such as "um". By default those that the file states, if it does; else those of
+        the volume that they are compared with.
 
     Returns
     -------
@@ -99,7 +104,8 @@ def read_skeletons(
             sites = np.concatenate(comparable(*(_whole(table, name) for name in names)))
             at_synapses = are_in(skeletons.nodes, sites)
             skeletons = skeletons.changed(synapses=at_synapses)
-    return skeletons.changed(positions=skeletons.positions * scale)
+    step, stated = stated_units(path, swc) if units is None else (1.0, units)
+    return skeletons.changed(positions=skeletons.positions * (scale * step), units=stated)
 
 
 def _swc_files(path: str) -> list[str]:

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from ..checks import described
 from ..grids import Grid
 from ..id_lists import index_of, whole_numbers_of
+from ..lengths import convert
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Skeletons:
         ``(n,)``, ids of the nodes, each one once; by default 0, 1, ...
     synapses
         bool, ``(n,)``, whether a node is at a synapse; by default no node is.
+    units
+        Of the positions; by default those of the volume that they are compared with.
     by_component
         Whether skeletons are connected components because none were given.
 
@@ -52,6 +55,7 @@ class Skeletons:
     skeletons: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     nodes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     synapses: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    units: str | None = None
     by_component: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +136,7 @@ class Skeletons:
             self.skeletons[:0] if self.by_component else self.skeletons[chosen],
             self.nodes[chosen],
             self.synapses[chosen],
+            self.units,
         )
 
     def changed(self, **columns: Any) -> "Skeletons":
@@ -142,10 +147,16 @@ class Skeletons:
         >>> Skeletons([[0, 0], [1, 1]], [[0, 1]]).changed(positions=np.array([[0, 0], [3, 4]])).lengths
         {1: 5.0}
         """
-        kept: dict[str, Any] = {name: getattr(self, name) for name in _COLUMNS}
+        kept: dict[str, Any] = {name: getattr(self, name) for name in (*_COLUMNS, "units")}
         if self.by_component:
             kept.pop("skeletons")
         return Skeletons(**{**kept, **columns})
+
+    def in_units_of(self, grid: Grid) -> "Skeletons":
+        """The same with positions in the units of a volume; ValueError if the units cannot be compared."""
+        if self.units is None:
+            return self.changed(units=grid.units)
+        return self.changed(positions=convert(self.positions, self.units, grid.units), units=grid.units)
 
     def inside(self, grid: Grid) -> np.ndarray:
         """Which nodes lie in the box of a volume, bool, ``(n,)``; its upper faces do not belong to it.
@@ -160,9 +171,10 @@ class Skeletons:
                 f"skeletons have {self.positions.shape[1]} axes, the volume has {grid.ndim} "
                 f"({', '.join(grid.dims)}): expected the same"
             )
-        inside: np.ndarray = (
-            (self.positions >= np.array(grid.offset)) & (self.positions < np.array(grid.end))
-        ).all(axis=1)
+        positions = self.in_units_of(grid).positions
+        inside: np.ndarray = ((positions >= np.array(grid.offset)) & (positions < np.array(grid.end))).all(
+            axis=1
+        )
         return inside
 
     @classmethod

@@ -10,6 +10,7 @@ from neuroglancer import local_volume
 from neuroglancer.chunks import encode_npz
 
 from ..grids import Grid
+from ..units import can_convert
 from .sources import Source
 
 #: Meshes are made of the whole volume, so only of volumes of at most this many voxels.
@@ -17,15 +18,6 @@ MESHED = 2**24
 
 #: How much coarser than the coarsest level that is stored chunks are made on the fly, in voxels.
 _COARSER = 64
-
-_UNITS = {
-    "nanometer": "nm",
-    "nm": "nm",
-    "micrometer": "um",
-    "um": "um",
-    "millimeter": "mm",
-    "meter": "m",
-}
 
 
 class ServedVolume(local_volume.LocalVolume):
@@ -108,7 +100,9 @@ def space_of(grid: Grid, *, channels: bool = False) -> ng.CoordinateSpace:
     >>> space_of(Grid(("y", "x"), (2, 2), (4, 4), (0, 0))).units
     ('m', 'm')
     """
-    unit = _UNITS.get(grid.units, "")
+    unit = ""
+    if can_convert(grid.units, "nanometer"):
+        grid, unit = grid.told_in("nanometer"), "nm"
     lead = int(channels)
     return ng.CoordinateSpace(
         names=["c^"] * lead + list(grid.dims),
