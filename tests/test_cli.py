@@ -77,6 +77,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "annotations_skeletons_collection_name": ("finch", ["finch"]),
     "annotations_synapses_collection_name": ("synapses", ["synapses"]),
     "annotations_scale": (8, ["8"]),
+    "annotations_units": ("micrometer", ["um"]),
     "node_components": ("components", ["components"]),
     "node_mask": ("mask", ["mask"]),
     "stray_nodes": (2, ["2"]),

@@ -239,10 +239,11 @@ class RegionConfig(Config):
     """Container of the volume."""
 
     offset: Position = Field(examples=[(0, 0, 0)])
-    """Lower corner of the region in world units, one number an axis (z, y, x)."""
+    """Lower corner of the region, one length an axis (z, y, x): a number in world units, or text that says
+    its unit, e.g. "1.2 um"."""
 
     size: Size = Field(examples=[(1000, 1000, 1000)])
-    """Size of the region in world units, one number an axis (z, y, x)."""
+    """Size of the region, one length an axis, as offset."""
 
     @model_validator(mode="after")
     def _check_axes(self) -> Self:

@@ -162,11 +162,11 @@ class Region(Config):
     heading = "Region"
 
     roi_offset: Position | None = None
-    """Lower corner of the region to process, in world units, one number an axis (z, y, x). By default the
-    whole volume is processed."""
+    """Lower corner of the region to process, one length an axis (z, y, x): a number in world units, or text
+    that says its unit, e.g. "1.2 um". By default the whole volume is processed."""
 
     roi_shape: Size | None = None
-    """Size of the region to process, in world units, one number an axis. Goes with roi_offset."""
+    """Size of the region to process, one length an axis, as roi_offset, which it goes with."""
 
     @model_validator(mode="after")
     def _check_region(self) -> Self:
@@ -181,8 +181,9 @@ class Blocks(Config):
     heading = "Blocks"
 
     block_size: Size | None = None
-    """Size of a block in world units, one number an axis (z, y, x); a multiple of the voxel size. By default
-    chosen from the volume. A matter of speed and memory."""
+    """Size of a block, one length an axis (z, y, x): a number in world units, or text that says its unit,
+    e.g. "1.2 um"; a multiple of the voxel size. By default chosen from the volume. A matter of speed and
+    memory."""
 
 
 class AffinitiesInput(Config):
@@ -243,8 +244,8 @@ class FragmentOptions(Config):
     """Least distance between two seeds of method "seeded", in voxels."""
 
     context: Margin | None = None
-    """Margin that method "seeded" reads around each block, in world units, one number an axis (z, y, x).
-    Steepest ascent knows what it needs."""
+    """Margin that method "seeded" reads around each block, one length an axis (z, y, x): a number in world
+    units, or text that says its unit. Steepest ascent knows what it needs."""
 
     fragments_in_xy: bool = False
     """Make the fragments of each z section by itself, from the y and x affinities: for thick sections."""

@@ -87,7 +87,11 @@ def advice(positions: np.ndarray, grid: Grid) -> str:
     """How to mend positions that may be in another unit than the volume."""
     unit = other_unit(positions, grid)
     told = f"in {unit} they would lie in it" if unit else "are they in the same units?"
-    option = f'annotations_units="{unit}"' if unit else "annotations_units or annotations_scale"
+    option = (
+        f'annotations_units="{unit}", or annotations_scale'
+        if unit
+        else "annotations_units or annotations_scale"
+    )
     return f"; the volume fills {grid.box}: {told} (tell with {option})"
 
 
