@@ -21,6 +21,7 @@ from lsd_dask.evaluation import (
 from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid, Region
+from lsd_dask.id_lists import LARGEST
 from lsd_dask.ids import BITS
 from lsd_dask.ledgers import Ledger
 from lsd_dask.masks import MaskReader
@@ -105,6 +106,11 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
         assert client is not None
         table = add_up(client, ledger, blocks, _table, merge_tables)
     table = table.without(config.ignore_ids or ()).without_dust(config.ignore_dust)
+    if np.any(table.truth == np.uint64(LARGEST)):
+        console.print(
+            f"{config.gt_path}: the label {LARGEST} counts as an object; where it stands for no truth, as in "
+            "some data sets, name it in ignore_ids"
+        )
     noted = {"method": config.method, "merge_function": config.merge_function}
     with naming(config.gt_path, config.fragments_path):
         rows = [{**noted, **scores} for scores in score_cuts(table, tree, config.thresholds)]
