@@ -268,7 +268,10 @@ def _lives(lock: Lock) -> bool | None:
         # Another user's.
         pass
     began = _began(process)
-    return None if began is None else began == lock.noted.get("process_began")
+    if began is None or began != lock.noted.get("process_began"):
+        return None if began is None else False
+    # What this process holds it knows: it may have failed to give a lock back, for want of a disk.
+    return process != os.getpid() or lock.token in {mine.token for mine in _held.values()}
 
 
 def _system() -> str | None:

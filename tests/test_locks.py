@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lsd_dask as ld
 from lsd_dask import disks, files, locks
 from lsd_dask.ledgers import Ledger
 from lsd_dask.locks import LockedError, held, lock_of
@@ -231,6 +233,8 @@ def test_where_files_have_one_name_one_of_many_creates(
     assert made.count(True) == 1
     assert files.read_json(path) == {"n": made.index(True)}
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["lock.json"]
+    ld.save_volume(np.ones((4, 4, 4), "uint8"), tmp_path / "out.zarr/volumes/raw")
+    assert ld.open_volume(tmp_path / "out.zarr/volumes/raw").values.sum() == 64
 
 
 @pytest.fixture
@@ -248,3 +252,18 @@ def fat(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no loop device can be mounted here")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_run_on_a_file_system_without_hard_links(fat: Path) -> None:
+    """Where `disks.create` knows hard links alone, nothing can be locked, nor can zarr make a group."""
+    for path in (fat / "out.zarr" / "volumes" / "raw", fat / "out.zarr" / "volumes" / "other"):
+        ld.save_volume(np.arange(4096, dtype="uint16").reshape(16, 16, 16), path)
+        assert ld.open_volume(path).values.sum() == 4096 * 4095 // 2
+    ledger = Ledger(str(fat / "out.zarr" / "runs"), {"a": 1})
+    with ledger.held():
+        ledger.clear()
+        ledger.begin()
+        with pytest.raises(LockedError), ledger.held():
+            pass
+    assert ledger.is_current()
+    assert lock_files(fat / "out.zarr" / "runs") == []

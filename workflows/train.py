@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lsd_dask import files
 from lsd_dask.checks import naming
 from lsd_dask.lengths import convert, lengths_in
+from lsd_dask.locks import held
 from lsd_dask.units import UNKNOWN, can_convert
 from lsd_dask.volumes import grid_of, open_volume
 
@@ -90,7 +91,8 @@ def train(config: TrainConfig) -> TrainStepResult:
     model = build_model(network, lsd_checkpoint=config.lsd_checkpoint)
     options = _options(config, preset)
     say_if_compiled("affinities", "descriptor_labels")
-    with _progress(options.iterations) as show:
+    files.check_writable(config.out_dir)
+    with held(config.out_dir), _progress(options.iterations) as show:
         result = train_network(
             model,
             sampler,
