@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from dask.utils import parse_bytes
-
 
 class _Line(NamedTuple):
     """A line that dask-jobqueue writes, by how it begins, and the directives that say the same."""
@@ -30,6 +28,8 @@ _TIME = {
     "moab": _Line("#PBS -l walltime=", r"-l\s*(\S*,)?walltime="),
     "sge": _Line("#$ -l h_rt=", r"-l\s*(\S*,)?h_rt="),
 }
+
+_BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 #: How a line begins, and how the files are called that output goes to; none are called on PBS and SGE.
 _LOGS = {
@@ -109,7 +109,7 @@ def memory_in(kind: str, directives: Iterable[str], cores: int) -> int | None:
     # Of 0, Slurm gives all that a node has; how many GPUs there are is not known here.
     if int(amount) == 0 or each == "-per-gpu":
         return None
-    return int(parse_bytes(f"{amount} {unit or 'M'}iB")) * (cores if each else 1)
+    return int(amount) * _BYTES[unit.upper() or "M"] * (cores if each else 1)
 
 
 def time_in(kind: str, directives: Iterable[str]) -> str | None:
