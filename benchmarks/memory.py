@@ -29,6 +29,7 @@ from lsd_dask.environment import WORKER_ENVIRONMENT, read_in_one_thread
 from lsd_dask.evaluation.volumes import OverlapCounter
 from lsd_dask.formats import open_stored
 from lsd_dask.ledgers import Ledger
+from lsd_dask.neighborhoods import direct_for
 from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import CountRegion
 from lsd_dask.segmentation import RelabelRegion
@@ -131,15 +132,17 @@ def context_of(step: str) -> int:
 def extraction(directory: Path, size: int, dtype: str, method: Any = "steepest_ascent") -> Any:
     affinities = reader(directory, f"affinities_{dtype}", size, CONTEXT)
     rules = Rules(method=method)
-    task = _ExtractBlock(output(directory, affinities, size), affinities, None, (0, 0, 0), rules)
+    direct = direct_for(DIRECT, affinities.shape)
+    task = _ExtractBlock(output(directory, affinities, size), affinities, None, (0, 0, 0), rules, direct)
     return task, memory.extraction(affinities, rules), size + 2 * rules.depth[0]
 
 
 def counting(directory: Path, size: int) -> Any:
     affinities = reader(directory, "affinities_uint8", size, 0)
     fragments = reader(directory, "fragments", size, 0)
-    task = _CountBlock(affinities, fragments, CountRegion(DIRECT), ledger(directory))
-    return task, memory.counting(affinities, fragments, DIRECT), size
+    count = CountRegion(DIRECT)
+    task = _CountBlock(affinities, fragments, count, ledger(directory))
+    return task, memory.counting(affinities, fragments, count), size
 
 
 def relabelling(directory: Path, size: int) -> Any:

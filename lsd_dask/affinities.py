@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
 
 from .kernels.affinities import compare_with_neighbors
+from .neighborhoods import checked, default_neighborhood, noted
 from .overlap import OverlapBlock, map_overlap
 from .voxel_values import as_unsigned, check_labels
 
@@ -34,6 +36,7 @@ def affinities(
     (n, z, y, x) or (n, y, x) array of `dtype`
         Of the same kind as `labels`; lazy unless that is a NumPy array, and then the same for any chunking.
         ``out[i, p]`` is the affinity of voxel p to voxel ``p + neighborhood[i]``, 0 where that lies outside.
+        A DataArray has the neighborhood in its attributes, which `save_volume` keeps and all steps read.
 
     Raises
     ------
@@ -42,7 +45,7 @@ def affinities(
         nor uint8.
     ValueError
         If `labels` is neither 2-D nor 3-D, holds no voxel or a negative label, or `neighborhood` does not fit
-        it. The voxels of lazy labels are checked when they are read.
+        it, has an offset of zeros or one twice. The voxels of lazy labels are checked when they are read.
 
     References
     ----------
@@ -56,10 +59,14 @@ def affinities(
     array([[0., 1., 0.],
            [0., 0., 1.]], dtype=float32)
     """
-    offsets = _checked_neighborhood(neighborhood, labels)
-    method = _Method(tuple(map(tuple, offsets.tolist())), _value_of_same_object(dtype))
+    check_labels(labels, "labels")
+    offsets = (
+        default_neighborhood(labels.ndim) if neighborhood is None else checked(neighborhood, labels.ndim)
+    )
+    method = _Method(offsets, _value_of_same_object(dtype))
     depth = np.abs(offsets).max(axis=0).tolist()
-    return map_overlap(method, labels, depth, dtype=method.same.dtype, channels=len(offsets))
+    found = map_overlap(method, labels, depth, dtype=method.same.dtype, channels=len(offsets))
+    return noted(found, offsets) if isinstance(found, xr.DataArray) else found
 
 
 @dataclass(frozen=True)
@@ -83,25 +90,6 @@ class _Method:
             out,
         )
         return out.reshape(len(offsets), *out.shape[1 + missing :])
-
-
-def _checked_neighborhood(neighborhood: ArrayLike | None, labels: Any) -> np.ndarray:
-    check_labels(labels, "labels")
-    if neighborhood is None:
-        return -np.eye(labels.ndim, dtype=np.int64)
-    try:
-        offsets = np.asarray(neighborhood)
-    except ValueError:
-        expected = f"expected one of {labels.ndim} whole numbers for each channel"
-        raise ValueError(f"neighborhood: found offsets of several lengths, {expected}") from None
-    if offsets.dtype.kind not in "iu":
-        raise TypeError(f"neighborhood: found dtype {offsets.dtype}, expected integers")
-    if offsets.ndim != 2 or offsets.shape[1] != labels.ndim or len(offsets) == 0:
-        raise ValueError(
-            f"neighborhood: found shape {offsets.shape}, expected (n, {labels.ndim}) offsets for "
-            f"labels of shape {labels.shape}"
-        )
-    return offsets.astype(np.int64)
 
 
 def _value_of_same_object(dtype: DTypeLike) -> np.generic:

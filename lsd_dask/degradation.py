@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from scipy import ndimage
 
+from .neighborhoods import default_neighborhood, noted
 from .noise import key_of, patches, smooth_noise, white_noise
 from .overlap import OverlapBlock, map_overlap
 from .voxel_values import as_unsigned, check_labels
@@ -42,7 +44,7 @@ def degrade_affinities(
     -------
     (3, z, y, x) array of uint8
         Of the same kind as `labels`, and the same under any chunking. Affinities to the neighbours before
-        each voxel along z, y and x: 255 for the same object.
+        each voxel along z, y and x: 255 for the same object. A DataArray has that as its neighborhood.
 
     Raises
     ------
@@ -63,7 +65,8 @@ def degrade_affinities(
     check_labels(labels, "labels")
     if labels.ndim != 3:
         raise ValueError(f"labels: found shape {labels.shape}, expected (z, y, x)")
-    return map_overlap(degradation, labels, degradation.depth, dtype=np.uint8, channels=3)
+    found = map_overlap(degradation, labels, degradation.depth, dtype=np.uint8, channels=3)
+    return noted(found, default_neighborhood(3)) if isinstance(found, xr.DataArray) else found
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from . import containers, hdf5, metadata, missing, n5, ngff, precomputed, stacks
 from .checks import naming, real_numbers, whole_number
 from .grids import Grid
 from .metadata import Layout
+from .neighborhoods import KEY, frozen, on_coarser_level
 from .storage import StoredVolume, fingerprint_of
 
 
@@ -86,6 +87,7 @@ def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolu
         write_shape=tuple(unit[array.ndim - layout.grid.ndim :]),
         fingerprint=fingerprint_of(array),
         dropped_axes=layout.dropped_axes,
+        neighborhood=frozen(array.attrs.get(KEY)),
     )
 
 
@@ -120,6 +122,7 @@ def created_elsewhere(
     block_shape: Sequence[int] | None,
     chunk_shape: Sequence[int] | None,
     overwrite: bool,
+    attributes: Mapping[str, Any],
 ) -> Iterator[StoredVolume]:
     """Create a volume of another format than zarr, to be filled in the body of a with statement.
 
@@ -132,6 +135,8 @@ def created_elsewhere(
     channels : int or None
     block_shape, chunk_shape, overwrite
         As for `lsd_dask.save_volume`. A volume that is there is replaced when the body is done.
+    attributes : mapping
+        More attributes for it.
 
     Yields
     ------
@@ -144,7 +149,7 @@ def created_elsewhere(
     ValueError
         If the format cannot hold such a volume, or is only read.
     """
-    what = (path, grid, dtype, channels)
+    what = (path, grid, dtype, channels, attributes)
     if n5.is_n5(path):
         block = chunk_shape if block_shape is None else block_shape
         creating: Any = n5.created_n5(*what, block_shape=block, overwrite=overwrite)
@@ -223,7 +228,12 @@ def _open_level(
     if isinstance(array, zarr.Group):
         raise FileNotFoundError(f"{path}: OME-NGFF metadata names an array here, but this is a group")
     layout = ngff.layout_from_multiscale(array.shape, multiscale, level, where=path)
-    return stored_zarr(path, array, _override(layout, stated, path))
+    stored = stored_zarr(path, array, _override(layout, stated, path))
+    if stored.neighborhood is None:
+        # Offsets are in voxels, those of the finest level where the group tells them.
+        said = frozen(containers.find_node(group).attrs.get(KEY))
+        return replace(stored, neighborhood=on_coarser_level(said) if level else said)
+    return stored
 
 
 def _multiscale_around(path: str) -> tuple[str, ngff.Multiscale | None, int]:

@@ -6,6 +6,7 @@ graph of the whole volume, never on a block's part of it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ from dask.delayed import delayed
 from . import ids
 from .agglomeration import LookupTable, agglomerate
 from .checks import check_array, check_axes, real_number, whole_number, whole_numbers
-from .grids import Grid
+from .grids import Grid, Region
 from .masks import align_mask
-from .overlap import Volume, looked_at, map_regions
+from .neighborhoods import Direct, DirectReader, agreed, direct_for
+from .overlap import Reader, Volume, looked_at, map_regions
 from .quantisation import quantisation_of
-from .region_graph import RegionGraph, build_region_graph, finish_graph, is_lazy, region_graph_bag
+from .region_graph import CountRegion, RegionGraph, counted_bag, counted_graph, finish_graph, is_lazy
 from .segmentation import relabel
 from .tables import GraphTables
-from .volumes import grid_of
+from .volumes import grid_of, stated_by
 from .voxel_values import say_if_zero_and_one
 from .watershed import HEIGHTS, Height, Method, Rules
 
@@ -31,6 +33,7 @@ __all__ = ["extract_fragments", "refine"]
 def extract_fragments(
     affinities: Volume,
     *,
+    neighborhood: Sequence[Sequence[int]] | None = None,
     method: Method = "steepest_ascent",
     height: Height = Rules.height,
     smoothing: float = Rules.smoothing,
@@ -49,8 +52,12 @@ def extract_fragments(
     Parameters
     ----------
     affinities
-        ``(c, z, y, x)`` or ``(c, y, x)``, uint8 or floating point in [0, 1], to the direct lower neighbour
-        along each axis; further channels are ignored. NumPy, dask or DataArray.
+        ``(c, z, y, x)`` or ``(c, y, x)``, uint8 or floating point in [0, 1]; NumPy, dask or DataArray.
+    neighborhood
+        Offset, in voxels, that each channel joins; by default what the attributes of the affinities say, or
+        else the direct lower neighbours, ``[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]`` (2-D:
+        ``[[-1, 0], [0, -1]]``). The channels of direct neighbours are used, in whatever order, and of either
+        sign, the lower one where there are both; others are ignored.
     method
         "steepest_ascent": local rules, the same fragments under any chunking. "seeded": the seeded
         watershed of the reference system [1]_; on blocks its fragments depend on `context`, and only a
@@ -63,7 +70,8 @@ def extract_fragments(
     anisotropic
         Measure distances in world units (in units of the smallest side of a voxel) instead of voxels.
     fragments_in_xy
-        Divide each section by itself, from its y and x affinities.
+        Divide each section by itself, from its y and x affinities; then there need not be one along z, unless
+        decisions about whole fragments are made, on all neighbours.
     min_seed_distance
         Of "seeded": size, in voxels, of the window in which a seed is the maximum.
     context
@@ -94,8 +102,9 @@ def extract_fragments(
     TypeError
         If affinities are no array, or neither uint8 nor floating point; if an option is of another kind.
     ValueError
-        If affinities are not in [0, 1], lack channels or hold no voxel, for options out of range, and for a
-        mask that does not fit.
+        If affinities are not in [0, 1] or hold no voxel, for a neighborhood that does not fit their channels,
+        lacks a direct neighbour or differs from what their attributes say, for options out of range, and for
+        a mask that does not fit.
 
     References
     ----------
@@ -125,14 +134,37 @@ def extract_fragments(
     )
     check_sections(rules, grid.shape)
     check_refinement(filter_fragments, epsilon_agglomerate, remove_debris)
+    refined = bool(filter_fragments or epsilon_agglomerate or remove_debris)
+    offsets = agreed(neighborhood, stated_by(affinities), len(affinities), grid.ndim)
+    direct = direct_for(offsets, grid.shape, sections=fragments_in_xy and not refined)
     ids.check_extent(grid.shape)
     volumes: list[Volume] = [affinities]
     if mask is not None:
         volumes.append(align_mask(mask, grid))
-    fragments = map_regions(rules, volumes, [True, False][: len(volumes)], depth=rules.depth, dtype=np.uint64)
-    if not (filter_fragments or epsilon_agglomerate or remove_debris):
+    fragments = map_regions(
+        _OfChannels(rules, direct),
+        volumes,
+        [True, False][: len(volumes)],
+        depth=[d + r for d, r in zip(rules.depth, direct.reach, strict=True)],
+        dtype=np.uint64,
+    )
+    if not refined:
         return fragments
-    return _refined(affinities, fragments, filter_fragments, epsilon_agglomerate, remove_debris)
+    return _refined(affinities, fragments, direct, filter_fragments, epsilon_agglomerate, remove_debris)
+
+
+@dataclass(frozen=True)
+class _OfChannels:
+    """The watershed of a region of affinities with any channels."""
+
+    rules: Rules
+    direct: Direct
+
+    #: Of dask's tasks.
+    name = "extract-fragments"
+
+    def __call__(self, region: Region, affinities: Reader, *mask: Reader) -> np.ndarray:
+        return self.rules(region, DirectReader(affinities, self.direct), *mask)
 
 
 def make_rules(
@@ -224,18 +256,19 @@ def refine(
     return LookupTable(nodes.ids, values)
 
 
-def _refined(affinities: Volume, fragments: Volume, filtered: float, epsilon: float, debris: int) -> Any:
+def _refined(
+    affinities: Volume, fragments: Volume, direct: Direct, filtered: float, epsilon: float, debris: int
+) -> Any:
     options: dict[str, Any] = {
         "filter_fragments": filtered,
         "epsilon_agglomerate": epsilon,
         "remove_debris": debris,
     }
-    direct = affinities[: fragments.ndim]
+    count = CountRegion.of_direct(direct)
     if not is_lazy(fragments):
-        return relabel(fragments, refine(build_region_graph(direct, fragments), **options))
-    tables = (
-        region_graph_bag(direct, fragments).reduction(GraphTables.joined, GraphTables.joined).to_delayed()
-    )
+        return relabel(fragments, refine(counted_graph(affinities, fragments, count), **options))
+    bag = counted_bag(affinities, fragments, count)
+    tables = bag.reduction(GraphTables.joined, GraphTables.joined).to_delayed()
     lut = delayed(_refine_tables)(tables, grid_of(fragments), affinities.dtype, options)
     return relabel(fragments, lut)
 
@@ -247,10 +280,4 @@ def _refine_tables(tables: GraphTables, grid: Grid, dtype: Any, options: dict[st
 def _grid_of(affinities: Volume) -> Grid:
     """Grid of affinities; a bare array of three axes is channel, y, x here."""
     check_axes(affinities, "affinities", channel=True)
-    grid = grid_of(affinities[0])
-    if len(affinities) < grid.ndim:
-        raise ValueError(
-            f"affinities: found shape {affinities.shape}, {len(affinities)} channels, expected at least "
-            f"{grid.ndim}, to the direct lower neighbours along {', '.join(grid.dims)}"
-        )
-    return grid
+    return grid_of(affinities[0])

@@ -22,6 +22,7 @@ from .files import split_at
 from .grids import Grid, Region
 from .metadata import layout_from_attributes, volume_attributes
 from .missing import missing_array
+from .neighborhoods import KEY, frozen
 from .storage import StoredVolume, chunk_shape_for
 
 #: What ends the name of an HDF5 file.
@@ -115,6 +116,7 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
             dtype=dataset.dtype,
             write_shape=(dataset.chunks or (1,) * dataset.ndim)[n_leading:],
             dropped_axes=layout.dropped_axes,
+            neighborhood=frozen(attributes.get(KEY)),
             file=file_path,
             dataset=dataset.name,
         )
@@ -126,6 +128,7 @@ def created_hdf5(
     grid: Grid,
     dtype: np.dtype[Any],
     channels: int | None,
+    attributes: Mapping[str, Any],
     *,
     chunk_shape: Sequence[int] | None,
     overwrite: bool,
@@ -139,6 +142,8 @@ def created_hdf5(
     grid : Grid
     dtype : dtype
     channels : int or None
+    attributes : mapping
+        More attributes for it.
     chunk_shape : sequence of int or None
         Spatial shape of a chunk; by default about 64 voxels an axis, 512 in 2-D.
     overwrite : bool
@@ -182,7 +187,7 @@ def created_hdf5(
         dataset = file.create_dataset(
             partial, lead + grid.shape, dtype, chunks=lead + chunk, compression="gzip", compression_opts=4
         )
-        dataset.attrs.update(volume_attributes(grid, channels))
+        dataset.attrs.update({**attributes, **volume_attributes(grid, channels)})
         # What CREMI's own reader asks for.
         file.attrs.setdefault("file_format", "0.2")
     dims = ("channel",) * len(lead) + grid.dims
@@ -193,6 +198,7 @@ def created_hdf5(
         shape=lead + grid.shape,
         dtype=dtype,
         write_shape=chunk,
+        neighborhood=frozen(attributes.get(KEY)),
         file=file_path,
         dataset=partial,
     )

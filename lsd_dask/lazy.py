@@ -18,6 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 from numpy.typing import NDArray
 
+from . import neighborhoods
 from .checks import naming, real_numbers, whole_numbers
 from .grids import TOLERANCE, Grid, Region, spatial_dims
 from .storage import StoredVolume
@@ -44,7 +45,9 @@ def as_volume(stored: StoredVolume, chunks: int | Sequence[int] | None = None) -
     ValueError
         If `chunks` has another number of axes than the volume has spatial axes.
     """
-    return label(_dask_array(stored, chunks), stored.grid, name=stored.name)
+    volume = label(_dask_array(stored, chunks), stored.grid, name=stored.name)
+    stated = stored.neighborhood
+    return volume if stated is None or stored.channels is None else neighborhoods.noted(volume, stated)
 
 
 def label(array: NDArray[Any] | da.Array, grid: Grid, name: str | None = None) -> xr.DataArray:
@@ -153,6 +156,24 @@ def find_stored(array: Volume) -> tuple[StoredVolume, Region] | None:
     if stored.channels is not None and box.pop(0) != slice(0, stored.channels):
         return None
     return stored, tuple(box)
+
+
+def stated_by(volume: Volume) -> Any:
+    """What is said of the neighborhood of affinities: by the attributes of a DataArray or of what is stored.
+
+    Parameters
+    ----------
+    volume : (C, [z,] y, x) ndarray, dask array or DataArray
+
+    Returns
+    -------
+    sequence of sequence of int, or None
+        As it stands there: not checked.
+    """
+    if isinstance(volume, xr.DataArray):
+        return neighborhoods.stated_by(volume)
+    found = find_stored(volume)
+    return None if found is None else found[0].neighborhood
 
 
 def sources_of(array: da.Array) -> list[StoredVolume]:

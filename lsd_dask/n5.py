@@ -104,7 +104,7 @@ def open_n5(path: str, level: int, stated: Mapping[str, Any]) -> StoredTensor:
         store = open_store(spec)
         place = _place_in_n5(attributes, store.ndim)
         layout = layout_from_attributes(store.shape, {**place, **stated}, where=path)
-        return stored_tensor(name, spec, store, layout)
+        return stored_tensor(name, spec, store, layout, attributes)
 
 
 @contextmanager
@@ -113,6 +113,7 @@ def created_n5(
     grid: Grid,
     dtype: np.dtype[Any],
     channels: int | None,
+    more: Mapping[str, Any],
     *,
     block_shape: Sequence[int] | None,
     overwrite: bool,
@@ -126,6 +127,8 @@ def created_n5(
     grid : Grid
     dtype : dtype
     channels : int or None
+    more : mapping
+        Attributes of it. A neighborhood has its offsets as z, y, x, unlike what N5 says of its axes.
     block_shape : sequence of int or None
         Shape of a block; by default 128 voxels an axis.
     overwrite : bool
@@ -151,11 +154,11 @@ def created_n5(
         raise FileExistsError(f"{path}: an array is already there; pass overwrite=True to replace it")
     if there:
         with replaced(path, path) as beside:
-            yield _create(path, beside, grid, dtype, channels, block_shape)
+            yield _create(path, beside, grid, dtype, channels, more, block_shape)
         return
     if not read_json(root, _ATTRIBUTES):
         write_json(root, _ATTRIBUTES, {"n5": "2.0.0"})
-    yield _create(path, path, grid, dtype, channels, block_shape)
+    yield _create(path, path, grid, dtype, channels, more, block_shape)
 
 
 def _create(
@@ -164,6 +167,7 @@ def _create(
     grid: Grid,
     dtype: np.dtype[Any],
     channels: int | None,
+    more: Mapping[str, Any],
     block_shape: Sequence[int] | None,
 ) -> StoredTensor:
     lead = [] if channels is None else [channels]
@@ -194,9 +198,9 @@ def _create(
             "translate": list(grid.offset),
             "units": [unit] * 3,
         }
-    write_json(where, _ATTRIBUTES, {**read_json(where, _ATTRIBUTES), **place})
+    write_json(where, _ATTRIBUTES, {**read_json(where, _ATTRIBUTES), **more, **place})
     layout = Layout(grid, ("channel",) * len(lead) + grid.dims)
-    return stored_tensor(path, spec, open_store(spec), layout)
+    return stored_tensor(path, spec, open_store(spec), layout, more)
 
 
 def _of_level(group: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from .grids import Region
+from .neighborhoods import without
 from .storage import StoredVolume
 from .volumes import find_stored
 from .voxel_values import sample_regions
@@ -169,7 +170,7 @@ def map_regions(
     axes = [str(d) for d in first.dims[int(channel_axes[0]) :]]
     dims = axes if channels is None else ["channel", *axes]
     coords = {axis: first.coords[axis] for axis in axes if axis in first.coords}
-    return xr.DataArray(array, dims=dims, coords=coords, attrs=dict(first.attrs))
+    return xr.DataArray(array, dims=dims, coords=coords, attrs=without(first.attrs))
 
 
 def readers_of(volumes: Sequence[Volume], channel_axes: Sequence[bool]) -> list[Reader]:

@@ -22,6 +22,7 @@ import numpy as np
 from .containers import PRECOMPUTED
 from .grids import Grid
 from .metadata import Layout, layout_from_attributes
+from .neighborhoods import KEY, on_coarser_level
 from .tensorstores import (
     StoredTensor,
     check_volume,
@@ -31,6 +32,7 @@ from .tensorstores import (
     read_json,
     replaced,
     stored_tensor,
+    write_json,
 )
 from .units import UNKNOWN, is_unit
 
@@ -78,7 +80,8 @@ def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> Stored
         If there is no such volume or scale.
     """
     where = path.removeprefix(PRECOMPUTED)
-    scales = read_json(where, "info").get("scales")
+    info = read_json(where, "info")
+    scales = info.get("scales")
     if scales is None:
         raise FileNotFoundError(f"{path}: there is no precomputed volume: expected a file {where}/info")
     if not 0 <= level < len(scales):
@@ -100,7 +103,8 @@ def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> Stored
         layout = layout_from_attributes(store.shape, attributes, where=path)
         if store.shape[0] == 1:
             layout = Layout(layout.grid, layout.dims[1:], dropped_axes=1)
-        return stored_tensor(path, spec, store, layout)
+        said = info.get(KEY)
+        return stored_tensor(path, spec, store, layout, {KEY: on_coarser_level(said) if level else said})
 
 
 @contextmanager
@@ -109,6 +113,7 @@ def created_precomputed(
     grid: Grid,
     dtype: np.dtype[Any],
     channels: int | None,
+    more: Mapping[str, Any],
     *,
     block_shape: Sequence[int] | None,
     chunk_shape: Sequence[int] | None,
@@ -123,6 +128,8 @@ def created_precomputed(
     grid : Grid
     dtype : dtype
     channels : int or None
+    more : mapping
+        More that is to stand in its info; of the finest scale.
     block_shape : sequence of int or None
         Shape of a shard: 1, 2, 4, ... times that of a chunk; 1 for no shards. By default 256 voxels an axis.
     chunk_shape : sequence of int or None
@@ -149,20 +156,30 @@ def created_precomputed(
     }
     if overwrite and read_json(where, "info"):
         with replaced(path, where) as beside:
-            yield _create(path, beside, spec, grid, channels)
+            yield _create(path, beside, spec, grid, channels, more)
     else:
-        yield _create(path, where, spec, grid, channels)
+        yield _create(path, where, spec, grid, channels, more)
 
 
-def _create(path: str, where: str, spec: Mapping[str, Any], grid: Grid, channels: int | None) -> StoredTensor:
+def _create(
+    path: str,
+    where: str,
+    spec: Mapping[str, Any],
+    grid: Grid,
+    channels: int | None,
+    more: Mapping[str, Any],
+) -> StoredTensor:
     opened: dict[str, Any] = {"driver": "neuroglancer_precomputed", "kvstore": kvstore_of(where)}
     with naming_errors(path):
         open_store({**opened, **spec, "create": True})
-    scales = read_json(where, "info")["scales"]
-    opened["scale_index"] = [s["resolution"] for s in scales].index(spec["scale_metadata"]["resolution"])
+    info = read_json(where, "info")
+    scales = [scale["resolution"] for scale in info["scales"]]
+    opened["scale_index"] = scales.index(spec["scale_metadata"]["resolution"])
+    if more and opened["scale_index"] == 0:
+        write_json(where, "info", {**info, **more})
     lead = () if channels is None else ("channel",)
     layout = Layout(grid, lead + grid.dims, dropped_axes=1 - len(lead))
-    return stored_tensor(path, opened, open_store(opened), layout)
+    return stored_tensor(path, opened, open_store(opened), layout, more)
 
 
 def _multiscale(dtype: np.dtype[Any], channels: int | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import xarray as xr
 from .checks import check_array, naming, whole_numbers
 from .grids import Grid, Region
 from .lazy import find_stored, grid_of
+from .neighborhoods import noted
 from .overlap import Reader, map_regions
 from .training.checkpoints import Checkpoint
 from .training.footprint import forward_bytes
@@ -144,7 +145,12 @@ def predict(
         dtype=np.uint8,
         channels=predictor.channels,
     )[(slice(None), *part)]
-    return dict(zip(names, _split(values, [loaded.config.channels[name] for name in names]), strict=True))
+    predictions = dict(
+        zip(names, _split(values, [loaded.config.channels[name] for name in names]), strict=True)
+    )
+    if isinstance(values, xr.DataArray) and "affinities" in predictions:
+        predictions["affinities"] = noted(predictions["affinities"], loaded.config.neighborhood)
+    return predictions
 
 
 @dataclass(frozen=True)

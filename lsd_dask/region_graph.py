@@ -24,12 +24,13 @@ import xarray as xr
 from dask.base import get_scheduler
 
 from . import files, parquet
-from .checks import check_array, check_axes, naming, shown
+from .checks import check_array, check_axes, naming
 from .grids import Grid, Region
+from .neighborhoods import Direct, DirectReader, agreed, default_neighborhood, direct_for, lifted
 from .overlap import Reader, Volume, bag_regions, grow, looked_at, readers_of, within
 from .quantisation import quantisation_of, quantise
 from .tables import EdgeTable, FragmentRuns, GraphTables, NodeTable
-from .volumes import grid_of
+from .volumes import grid_of, stated_by
 from .voxel_values import as_ids, check_labels, say_if_zero_and_one
 
 if TYPE_CHECKING:
@@ -174,11 +175,19 @@ class CountRegion:
     ----------
     neighborhood
         Offsets z, y, x that the channels of the affinities join, one triple a channel.
+    direct
+        Where the channels are found, if only those of direct neighbours are to count, as lower ones.
     """
 
     neighborhood: tuple[tuple[int, int, int], ...]
+    direct: Direct | None = None
 
     name = "region-graph"
+
+    @classmethod
+    def of_direct(cls, direct: Direct) -> "CountRegion":
+        """Counts the affinities to direct lower neighbours alone."""
+        return cls(lifted(default_neighborhood(len(direct.channels))), direct)
 
     @property
     def depth(self) -> tuple[int, int, int]:
@@ -208,7 +217,7 @@ class CountRegion:
 
     def _quantised(self, affinities: Reader, region: Region, shape: Sequence[int]) -> tuple[np.ndarray, int]:
         """Affinities of a region as whole numbers ``(c, z, y, x)``, and how far right a bin is shifted."""
-        read = affinities.read(region)
+        read = (affinities if self.direct is None else DirectReader(affinities, self.direct)).read(region)
         if len(read) != len(self.neighborhood):
             raise ValueError(
                 f"Affinities with {len(read)} channels were found, expected {len(self.neighborhood)}: one "
@@ -229,9 +238,10 @@ def build_region_graph(
     fragments
         ``(z, y, x)`` or ``(y, x)``, unsigned integers, 0 is background.
     neighborhood
-        Offset, in voxels, that each channel joins; by default the direct lower neighbours,
-        ``[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]`` (2-D: ``[[-1, 0], [0, -1]]``). Affinities of longer range
-        add to the edges of fragments that touch, and make no edges between others.
+        Offset, in voxels, that each channel joins; by default what the attributes of the affinities say, or
+        else the direct lower neighbours, ``[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]`` (2-D:
+        ``[[-1, 0], [0, -1]]``). There has to be a direct neighbour along each axis, before or after.
+        Affinities of longer range add to the edges of fragments that touch, and make no edges between others.
 
     Returns
     -------
@@ -242,10 +252,11 @@ def build_region_graph(
     Raises
     ------
     ValueError
-        For shapes or axes that do not match or hold no voxel, negative ids, or
-        affinities that are out of range or have another number of channels.
+        For shapes or axes that do not match or hold no voxel, negative ids, affinities that are out of range,
+        and a neighborhood that does not fit their channels, lacks a direct neighbour or differs from what
+        their attributes say.
     TypeError
-        For fragments that are not integers or affinities of another type.
+        For fragments or a neighborhood that are not integers, or affinities of another type.
 
     Examples
     --------
@@ -257,12 +268,18 @@ def build_region_graph(
     """
     offsets = check_graph_input(affinities, fragments, neighborhood)
     say_if_zero_and_one(looked_at(affinities, channel_axis=True), affinities.dtype, "affinities")
+    return counted_graph(affinities, fragments, CountRegion(offsets))
+
+
+def counted_graph(affinities: Volume, fragments: Volume, count: CountRegion) -> RegionGraph:
+    """The graph that a way of counting gives; what is counted is checked."""
     if isinstance(affinities, np.ndarray) and isinstance(fragments, np.ndarray):
         readers = readers_of([affinities, fragments], [True, False])
-        tables = CountRegion(offsets)(tuple(slice(0, n) for n in fragments.shape), *readers)
+        tables = count(tuple(slice(0, n) for n in fragments.shape), *readers)
     else:
-        bag = region_graph_bag(affinities, fragments, neighborhood)
-        total = bag.reduction(GraphTables.joined, GraphTables.joined, split_every=FAN_IN)
+        total = counted_bag(affinities, fragments, count).reduction(
+            GraphTables.joined, GraphTables.joined, split_every=FAN_IN
+        )
         # A bag's own default, a pool of processes, needs a guarded main module; the kernels release the GIL.
         tables = total.compute(**({} if get_scheduler() else {"scheduler": "threads"}))
     return finish_graph(tables, grid_of(fragments), affinities.dtype)
@@ -283,8 +300,13 @@ def region_graph_bag(
     dask.bag.Bag
         One `GraphTables` a block, each in a partition of its own.
     """
-    offsets = check_graph_input(affinities, fragments, neighborhood)
-    count = CountRegion(offsets)
+    return counted_bag(
+        affinities, fragments, CountRegion(check_graph_input(affinities, fragments, neighborhood))
+    )
+
+
+def counted_bag(affinities: Volume, fragments: Volume, count: CountRegion) -> db.Bag:
+    """The tables of the blocks that a way of counting gives; what is counted is checked."""
     depth = count.depth[3 - fragments.ndim :]
     return bag_regions(_FragmentsFirst(count), [fragments, affinities], [False, True], depth=depth)
 
@@ -329,31 +351,9 @@ def check_graph_input(
             raise ValueError(
                 f"Affinities ({places[0]}) and fragments ({places[1]}) do not lie in the same place."
             )
-    return check_neighborhood(neighborhood, affinities.shape[0], ndim)
-
-
-def check_neighborhood(
-    neighborhood: Sequence[Sequence[int]] | None, channels: int, ndim: int
-) -> tuple[tuple[int, int, int], ...]:
-    """The offsets z, y, x of each channel; the direct lower neighbours where None."""
-    if neighborhood is None:
-        if channels != ndim:
-            raise ValueError(
-                f"Affinities have {channels} channels, expected {ndim} for the direct neighbours in "
-                f"{ndim}-D: pass the neighborhood, one offset a channel."
-            )
-        neighborhood = (-np.eye(ndim, dtype=int)).tolist()
-    try:
-        offsets = np.asarray(neighborhood)
-    except ValueError:  # offsets of several lengths
-        offsets = np.array(None)
-    if offsets.shape != (channels, ndim) or offsets.dtype.kind not in "ui" or not offsets.any(axis=1).all():
-        raise ValueError(
-            f"Found the neighborhood {shown(neighborhood)}, expected one offset of {ndim} whole numbers, not "
-            f"all 0, for each of {channels} channels."
-        )
-    lifted = np.pad(offsets, ((0, 0), (3 - ndim, 0)))
-    return tuple((int(z), int(y), int(x)) for z, y, x in lifted)
+    offsets = agreed(neighborhood, stated_by(affinities), len(affinities), ndim)
+    direct_for(offsets, fragments.shape)
+    return lifted(offsets)
 
 
 def is_lazy(volume: Volume) -> bool:

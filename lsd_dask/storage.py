@@ -52,6 +52,8 @@ class StoredVolume:
         Digest of how a zarr array is stored, so that one that replaced it is not taken for it.
     dropped_axes : int
         Number of leading axes of length one, such as time, that the stored array has and the volume does not.
+    neighborhood : tuple of tuple of int or None
+        What its attributes say of affinities, as it stands there: see `lsd_dask.neighborhoods`.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class StoredVolume:
     write_shape: tuple[int, ...]
     fingerprint: str = ""
     dropped_axes: int = 0
+    neighborhood: Any = None
 
     #: Whether all of it has to be written by one process.
     one_writer: ClassVar[bool] = False

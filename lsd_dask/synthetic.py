@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from .degradation import Degradation, degrade_affinities
 from .grids import TOLERANCE, Grid
 from .lazy import label
+from .neighborhoods import default_neighborhood, noted
 from .overlap import OverlapBlock
 from .tissue import IMAGE_DEPTH, Tissue
 
@@ -106,7 +107,9 @@ def neuropil(
             partial(_affinities, degradation, depth), np.uint8, indices, haloed, channels=3
         ),
     }
-    return xr.Dataset({name: label(array, grid) for name, array in arrays.items()})
+    volumes = {name: label(array, grid) for name, array in arrays.items()}
+    volumes["affinities"] = noted(volumes["affinities"], default_neighborhood(3))
+    return xr.Dataset(volumes)
 
 
 def _haloed_labels(tissue: Tissue, depth: int, *indices: np.ndarray) -> np.ndarray:

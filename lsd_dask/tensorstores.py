@@ -19,6 +19,7 @@ from . import files
 from .checks import shown
 from .grids import Grid, Region
 from .metadata import Layout
+from .neighborhoods import KEY, frozen
 from .storage import StoredVolume
 from .stores import is_remote
 
@@ -78,7 +79,9 @@ def open_store(spec: Mapping[str, Any]) -> Any:
     return store[tensorstore.d[:].translate_to[0]].T
 
 
-def stored_tensor(path: str, spec: Mapping[str, Any], store: Any, layout: Layout) -> StoredTensor:
+def stored_tensor(
+    path: str, spec: Mapping[str, Any], store: Any, layout: Layout, attributes: Mapping[str, Any]
+) -> StoredTensor:
     """Describe an opened array as a volume.
 
     Parameters
@@ -91,6 +94,8 @@ def stored_tensor(path: str, spec: Mapping[str, Any], store: Any, layout: Layout
         As `open_store` gives it.
     layout : Layout
         What its metadata says.
+    attributes : mapping
+        That metadata.
 
     Returns
     -------
@@ -106,6 +111,7 @@ def stored_tensor(path: str, spec: Mapping[str, Any], store: Any, layout: Layout
         write_shape=tuple(unit),
         fingerprint=fingerprint_of(store),
         dropped_axes=layout.dropped_axes,
+        neighborhood=frozen(attributes.get(KEY)),
         spec=json.dumps(spec, sort_keys=True),
     )
 

@@ -21,14 +21,14 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import DTypeLike, NDArray
 
-from . import containers, metadata, ngff
+from . import containers, metadata, neighborhoods, ngff
 from .checks import check_array, described, naming, real_numbers, shown, whole_numbers
 from .formats import check_dtype, created_elsewhere, is_zarr, open_stored, stored_zarr
 from .grids import Grid, Region, spatial_dims
-from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of
+from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of, stated_by
 from .storage import StoredVolume, chunk_shape_for
 
-__all__ = ["create_volume", "find_stored", "grid_of", "open_volume", "save_volume"]
+__all__ = ["create_volume", "find_stored", "grid_of", "open_volume", "save_volume", "stated_by"]
 
 
 def open_volume(
@@ -307,8 +307,10 @@ def save_volume(
     path = containers.normalise_path(path)
     with naming(path):
         check_array(volume, "volume")
+        stated = stated_by(volume)
         volume = _placed(volume, voxel_size, offset, units)
         grid = grid_of(volume)
+        attributes = neighborhoods.written(volume, stated)
     data = volume.data
     if overwrite:
         _refuse_own_source(data, path)
@@ -326,6 +328,7 @@ def save_volume(
             block_shape=_given(path, "block_shape", block_shape, grid),
             chunk_shape=_given(path, "chunk_shape", chunk_shape, grid),
             overwrite=overwrite,
+            attributes=attributes,
         ) as stored:
             _write(volume, stored)
         return
@@ -340,7 +343,7 @@ def save_volume(
         block_shape=_chunks_as_block(data, grid.ndim) if block_shape is None else block_shape,
         chunk_shape=chunk_shape,
         zarr_format=zarr_format,
-        attributes=None,
+        attributes=attributes,
     )
     if containers.check_free(path, overwrite):
         with containers.replaced(path, plan.parent_attributes) as beside:

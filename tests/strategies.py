@@ -93,8 +93,10 @@ def affinities(
 @st.composite
 def neighborhoods(draw: st.DrawFn, ndim: int) -> list[list[int]]:
     """The direct lower neighbours and, after them, some of longer range."""
-    steps = st.lists(st.integers(-3, 3), min_size=ndim, max_size=ndim).filter(any)
-    return [*(-np.eye(ndim, dtype=int)).tolist(), *draw(st.lists(steps, max_size=2))]
+    direct = (-np.eye(ndim, dtype=int)).tolist()
+    steps = st.lists(st.integers(-3, 3), min_size=ndim, max_size=ndim)
+    others = steps.filter(lambda step: any(step) and step not in direct)
+    return [*direct, *draw(st.lists(others, max_size=2, unique_by=tuple))]
 
 
 @st.composite

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from lsd_dask.descriptors import make_method
 from lsd_dask.grids import Grid
 from lsd_dask.overlap import StoredReader
+from lsd_dask.region_graph import CountRegion
 from lsd_dask.storage import StoredVolume
 from lsd_dask.volumes import create_volume
 from lsd_dask.watershed import Rules
@@ -25,6 +26,7 @@ from lsd_dask.workflows.inputs import block_shape_for
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 DIRECT = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+FAR = (*DIRECT, (-9, 0, 0), (0, -9, 0), (0, 0, -9))
 STEPS = (
     "extract fragments, uint8",
     "extract fragments, float32",
@@ -74,7 +76,7 @@ def needs() -> dict[str, memory.BytesFor]:
         "seeded": memory.extraction(affinities, Rules(method="seeded")),
         "sections": memory.extraction(affinities, Rules(method="seeded", in_xy=True)),
         "chunks": memory.extraction(stored("uint8", 3, zarr_format=2, block_shape=(128,) * 3), Rules()),
-        "graph": memory.counting(affinities, labels, DIRECT),
+        "graph": memory.counting(affinities, labels, CountRegion(DIRECT)),
         "segmentation": memory.relabelling(labels, 1000),
         "overlaps": memory.overlaps(stored("uint32"), labels, (0, 0, 0)),
         "descriptors": memory.description(labels, method, "uint8"),
@@ -95,9 +97,9 @@ def test_more_is_needed_for_larger_values_channels_tables_and_chunks() -> None:
     assert found["uint8"] < found["float32"] < found["seeded"]
     many = memory.extraction(stored("uint8", 12), Rules())(block)
     assert found["uint8"] < many
-    far = memory.counting(stored("uint8", 6), labels, (*DIRECT, (-9, 0, 0), (0, -9, 0), (0, 0, -9)))(block)
+    far = memory.counting(stored("uint8", 6), labels, CountRegion(FAR))(block)
     assert found["graph"] < far
-    assert memory.counting(stored("float32", 3), labels, DIRECT)(block) > found["graph"]
+    assert memory.counting(stored("float32", 3), labels, CountRegion(DIRECT))(block) > found["graph"]
     rows = memory.relabelling(labels, 10**7)(block) - found["segmentation"]
     assert rows == memory.TABLE_ROW * (10**7 - 1000)
     # Of a volume without shards, whole chunks are decoded.

@@ -108,7 +108,7 @@ def test_affinities_with_too_few_channels(cells: Path) -> None:
         cells.parent,
         segment(cells, affs_dataset="two"),
         ValueError,
-        f"{cells}/two: found an array of shape (2, 24, 24, 24) with 2 channels, expected affinities",
+        f"{cells}/two: found 2 channels, expected 3 for the direct lower neighbours along z, y, x",
     )
 
 
@@ -118,13 +118,14 @@ def test_affinities_of_longer_range_without_a_neighborhood(cells: Path) -> None:
         cells.parent,
         segment(cells, affs_dataset="four"),
         ValueError,
-        f"{cells}/four: found 4 channels, expected 3, or a neighborhood",
+        f"{cells}/four: found 4 channels, expected 3",
+        "or a neighborhood",
     )
     refused(
         cells.parent,
         segment(cells, affs_dataset="four", neighborhood=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]]),
         ValueError,
-        f"{cells}/four: Found the neighborhood",
+        f"{cells}/four: neighborhood: found 3 offsets",
         "for each of 4 channels",
     )
 

@@ -83,10 +83,12 @@ def test_cells_of_any_size(made: Path, tmp_path: Path, side: Any, depth: int) ->
 def test_long_affinities(made: Path, tmp_path: Path) -> None:
     """Those that reach beyond a fragment count for it, and make no edges of their own."""
     fragments = ld.open_volume(made / "volumes/fragments")
-    offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -9]]
-    graph = ld.build_region_graph(tissue().affinities.values, fragments.values, offsets)
+    offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, -9]]
+    affinities = tissue().affinities.values[[0, 1, 2, 2]]
+    ld.save_volume(affinities, tmp_path / "affs.zarr/volumes/affs")
+    graph = ld.build_region_graph(affinities, fragments.values, offsets)
     workflows.agglomerate(
-        affs_file=made,
+        affs_file=tmp_path / "affs.zarr",
         fragments_file=copied(made, tmp_path / "out.zarr"),
         block_size=(20, 20, 20),
         neighborhood=offsets,

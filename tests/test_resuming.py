@@ -84,8 +84,8 @@ CHANGES: list[tuple[dict[str, Any], dict[str, int]]] = [
     ({"gt_dataset": "volumes/pairs"}, {OVERLAPS: 1}),
     ({"merge_function": "mean"}, {f"{TREE}/mean": 1, f"{SEGMENTATION}_45": BLOCKS}),
     (
-        {"neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -2]]},
-        {GRAPH: BLOCKS, f"{TREE}/mean": 1, f"{SEGMENTATION}_45": BLOCKS},
+        {"neighborhood": [[-1, 0, 0], [0, 0, -1], [0, -1, 0]]},
+        {FRAGMENTS: BLOCKS, GRAPH: BLOCKS, f"{TREE}/mean": 1, OVERLAPS: 1, f"{SEGMENTATION}_45": BLOCKS},
     ),
     (
         {"height": "distance"},

@@ -137,7 +137,7 @@ def test_affinities_of_longer_range(cluster_client: Client, tissue_zarr: Path, t
     ld.save_volume(affinities, tmp_path / "affs.zarr/volumes/affs")
     out = tmp_path / "out.zarr"
     size = (40, 40, 40)
-    extract(tmp_path / "affs.zarr", out, block_size=size, **REFINEMENT)
+    extract(tmp_path / "affs.zarr", out, neighborhood=neighborhood, block_size=size, **REFINEMENT)
     fragments = in_memory(**REFINEMENT)
     np.testing.assert_array_equal(values(out / "volumes/fragments"), fragments)
     workflows.agglomerate(

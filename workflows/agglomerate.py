@@ -13,14 +13,15 @@ from lsd_dask.agglomeration import agglomerate as agglomerate_graph
 from lsd_dask.containers import normalise_path
 from lsd_dask.formats import open_stored
 from lsd_dask.ledgers import Ledger
+from lsd_dask.neighborhoods import lifted
 from lsd_dask.parquet import write_table
-from lsd_dask.region_graph import RegionGraph
+from lsd_dask.region_graph import CountRegion, RegionGraph
 
 from .cells import Cells, CellsDone
 from .config import workflow
 from .contracting import agglomerate_in_cells, remove_cells
 from .counting import count_graph, rag_directory
-from .inputs import check_affinities, check_offsets, matching_part, open_labels
+from .inputs import check_affinities, matching_part, offsets_of, open_labels
 from .models import AgglomerateConfig
 from .running import StepResult, cluster, console, hold, ledger_for, prepare, report, run_that_wrote
 
@@ -41,7 +42,7 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     grid = fragments.stored.grid.crop(fragments.part)
     affinities = matching_part(open_stored(config.affs_path), grid, config.fragments_path)
     check_affinities(affinities)
-    offsets = check_offsets(affinities.stored, config.neighborhood)
+    offsets = offsets_of(affinities.stored, config.neighborhood)
     fragments_run = run_that_wrote(container, dataset)
     directory = rag_directory(container, dataset)
     outputs = [
@@ -58,7 +59,7 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
                     dataset,
                     affinities,
                     fragments,
-                    offsets,
+                    CountRegion(lifted(offsets)),
                     fragments_run,
                     config.octree,
                 )

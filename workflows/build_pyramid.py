@@ -16,6 +16,7 @@ from lsd_dask.containers import ancestors, container_of, format_for, normalise_p
 from lsd_dask.formats import is_zarr, open_stored
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
+from lsd_dask.neighborhoods import attributes, on_coarser_level
 from lsd_dask.overlap import StoredReader
 from lsd_dask.pyramids import DownsampleRegion, Kind, Level, cell_bytes, kind_of, plan_levels
 from lsd_dask.runs import RunSummary
@@ -72,6 +73,7 @@ def _make_level(
     block_shape = tuple(min(b, n) for b, n in zip(voxels, level.grid.shape, strict=True))
     reader = StoredReader(finer, tuple(slice(0, n) for n in finer.grid.shape))
     making = DownsampleRegion(level.factors, plan.kind)
+    is_copy = max(level.factors) == 1
     identity = {
         "finer level": identity_of(reader, _run_that_wrote(finer.path)),
         "factors": level.factors,
@@ -93,6 +95,7 @@ def _make_level(
             block_shape,
             f"level {name}",
             source.channels,
+            attributes(finer.neighborhood if is_copy else on_coarser_level(finer.neighborhood)),
         )
         blocks = BlockGrid(level.grid.shape, block_shape)
         task = _MakeBlock(out, reader, making)

@@ -13,7 +13,6 @@ from distributed import Client
 from lsd_dask import files
 from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.containers import normalise_path
-from lsd_dask.grids import Region
 from lsd_dask.ledgers import Ledger
 from lsd_dask.octree import Octree
 from lsd_dask.overlap import StoredReader
@@ -25,7 +24,7 @@ from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
 from .adding import AddCell, add_up_in_cells, divide
 from .cells import Cells
 from .first_run import say_if_compiled
-from .inputs import Offsets, block_shape_for, identity_of, naming
+from .inputs import block_shape_for, identity_of, naming
 from .memory import check_memory, counting, sum_fits, worker_limit
 from .options import RunOptions
 from .running import hold, ledger_for, prepare, run, run_that_predicted
@@ -81,7 +80,7 @@ def count_graph(
     dataset: str,
     affinities: StoredReader,
     fragments: StoredReader,
-    offsets: Offsets,
+    count: CountRegion,
     fragments_run: str | None,
     octree: bool | None = False,
 ) -> Iterator[CountedGraph]:
@@ -102,8 +101,8 @@ def count_graph(
         Of the fragments.
     affinities, fragments
         Readers of the same region.
-    offsets
-        What the channels of the affinities join; channels beyond these do not count.
+    count
+        What is counted.
     fragments_run
         Name of the run that wrote the fragments.
     octree
@@ -115,14 +114,14 @@ def count_graph(
     identity = {
         "affinities": identity_of(affinities, run_that_predicted(affinities.stored.path)),
         "fragments": identity_of(fragments, fragments_run),
-        "neighborhood": offsets,
+        "neighborhood": count.neighborhood,
         "blocks": block_shape,
     }
     ledger = ledger_for(container, "region_graph", dataset, identity)
     directory = rag_directory(container, dataset)
     blocks = BlockGrid(grid.shape, block_shape)
     written = [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
-    needs = counting(affinities, fragments, offsets)
+    needs = counting(affinities, fragments, count)
     check_memory(_STEP, needs, block_shape, grid, worker_limit(client))
     cells = Cells(files.join(directory, "octree"), Octree(grid.shape, block_shape))
     with ExitStack() as held:
@@ -137,7 +136,6 @@ def count_graph(
             held.close()
             yield counted
             return
-        count = CountRegion(offsets)
         task = _CountBlock(affinities, fragments, count, ledger)
         say_if_compiled("region_graph")
         summary = run(_STEP, task, blocks, ledger, client, verify=options.verify)
@@ -198,32 +196,12 @@ class _CountBlock:
     ledger: Ledger
 
     def compute(self, block: Block) -> GraphTables:
-        direct = _FirstChannels(self.affinities, len(self.count.neighborhood))
         with naming(self.affinities.stored.path, self.fragments.stored.path):
-            return self.count(block.region, direct, self.fragments)
+            return self.count(block.region, self.affinities, self.fragments)
 
     def write(self, block: Block, result: GraphTables) -> Mapping[str, Any]:
         paths = write_table(self.ledger, block, _arrays(result))
         return {"nodes": len(result.nodes), "edges": len(result.edges), "files": paths}
-
-
-@dataclass(frozen=True)
-class _FirstChannels:
-    """Reads the first channels of a stored volume."""
-
-    reader: StoredReader
-    channels: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.reader.shape
-
-    @property
-    def origin(self) -> tuple[int, ...]:
-        return self.reader.origin
-
-    def read(self, region: Region) -> np.ndarray:
-        return self.reader.read(region)[: self.channels]
 
 
 def _arrays(tables: GraphTables) -> dict[str, np.ndarray]:

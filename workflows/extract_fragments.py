@@ -13,8 +13,9 @@ from lsd_dask.fragments import check_refinement, check_sections, make_rules, ref
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
 from lsd_dask.masks import MaskReader
+from lsd_dask.neighborhoods import Direct, DirectReader, direct_for
 from lsd_dask.overlap import Reader, StoredReader
-from lsd_dask.region_graph import check_neighborhood
+from lsd_dask.region_graph import CountRegion
 from lsd_dask.segmentation import RelabelRegion
 from lsd_dask.storage import StoredVolume
 from lsd_dask.watershed import Rules
@@ -23,7 +24,7 @@ from .config import workflow
 from .counting import count_graph
 from .fields import array_path
 from .first_run import say_if_compiled
-from .inputs import block_shape_for, identity_of, naming, open_affinities, open_mask, to_voxels
+from .inputs import block_shape_for, identity_of, naming, offsets_of, open_affinities, open_mask, to_voxels
 from .memory import check_memory, extraction, worker_limit
 from .models import ExtractFragmentsConfig
 from .options import FragmentOptions
@@ -56,7 +57,7 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
     plan = plan_fragments(config)
     grid, shape = plan.grid, plan.block_shape
     with cluster(config) as client:
-        needs = extraction(plan.affinities, plan.rules)
+        needs = extraction(plan.affinities, plan.rules, plan.direct)
         check_memory("extract fragments", needs, shape, grid, worker_limit(client))
         with hold(plan.ledger):
             out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
@@ -85,6 +86,8 @@ class FragmentsPlan:
     ----------
     affinities, mask
         Readers of what is processed, and of a mask of any resolution.
+    direct
+        Which channels it takes.
     rules
         What decides the watershed.
     refinement
@@ -97,6 +100,7 @@ class FragmentsPlan:
 
     affinities: StoredReader
     mask: StoredReader | None
+    direct: Direct
     rules: Rules
     refinement: dict[str, Any] | None
     block_shape: tuple[int, ...]
@@ -114,7 +118,7 @@ class FragmentsPlan:
         # Around a region, what lies beside it is read as well.
         whole = StoredReader(stored, tuple(slice(0, n) for n in stored.grid.shape))
         mask = MaskReader(self.mask, self.mask.stored.grid, stored.grid) if self.mask else None
-        return _ExtractBlock(out, whole, mask, self.affinities.origin, self.rules)
+        return _ExtractBlock(out, whole, mask, self.affinities.origin, self.rules, self.direct)
 
 
 def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
@@ -140,6 +144,9 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
         check_sections(rules, stored.grid.shape)
     check_refinement(**refinement)
     refined = any(refinement.values())
+    sections = config.fragments_in_xy and not refined
+    offsets = offsets_of(stored, config.neighborhood, sections=sections)
+    direct = direct_for(offsets, stored.grid.shape, sections=sections)
     mask = None
     if config.mask_file is not None and config.mask_dataset is not None:
         mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.affs_path)
@@ -150,6 +157,7 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
         "mask": identity_of(mask) if mask else None,
         "rules": asdict(rules),
         "blocks": block_shape,
+        **({} if direct.is_default else {"channels": asdict(direct)}),
     }
     for output in {dataset, config.fragments_dataset}:
         check_output(
@@ -161,6 +169,7 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
     return FragmentsPlan(
         affinities,
         mask,
+        direct,
         rules,
         refinement if refined else None,
         block_shape,
@@ -190,11 +199,12 @@ class _ExtractBlock(VolumeTask):
     mask: Reader | None
     corner: tuple[int, ...]
     rules: Rules
+    direct: Direct
 
     def compute(self, block: Block) -> np.ndarray:
         region = tuple(slice(s.start + c, s.stop + c) for s, c in zip(block.region, self.corner, strict=True))
         with naming(self.affinities.stored.path):
-            return self.rules(region, self.affinities, self.mask)
+            return self.rules(region, DirectReader(self.affinities, self.direct), self.mask)
 
 
 def _refine(
@@ -204,7 +214,6 @@ def _refine(
     assert plan.refinement is not None
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
     base_run = plan.ledger.recorded_run()
-    ndim = base.grid.ndim
     graph = count_graph(
         client,
         config,
@@ -212,7 +221,7 @@ def _refine(
         config.fragments_dataset + UNREFINED,
         plan.affinities,
         fragments,
-        check_neighborhood(None, ndim, ndim),
+        CountRegion.of_direct(plan.direct),
         base_run,
     )
     ledger = ledger_for(

@@ -11,9 +11,9 @@ from lsd_dask.checks import naming as naming
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import TOLERANCE, Grid, Region
 from lsd_dask.lengths import likely_unit
+from lsd_dask.neighborhoods import Offsets, agreed, default_neighborhood, direct_for
 from lsd_dask.overlap import StoredReader
 from lsd_dask.quantisation import quantisation_of
-from lsd_dask.region_graph import check_neighborhood
 from lsd_dask.storage import StoredVolume
 from lsd_dask.voxel_values import (
     as_mask,
@@ -38,8 +38,6 @@ LARGE_VOLUME = 2**26
 #: The largest extent of descriptors, in voxels.
 MOST_SIGMA = 1000
 
-type Offsets = tuple[tuple[int, int, int], ...]
-
 
 def open_region(path: str, options: RegionOptions) -> StoredReader:
     """Open a stored volume, or the part of it that the options name.
@@ -60,7 +58,7 @@ def open_affinities(path: str, options: RegionOptions) -> StoredReader:
     Raises
     ------
     FileNotFoundError, ValueError
-        As for `open_region`; or if there are too few channels, or a look at some places finds values that
+        As for `open_region`; or if there are no channels, or a look at some places finds values that
         cannot be affinities.
     TypeError
         If they are neither uint8 nor floating point.
@@ -212,10 +210,9 @@ def check_affinities(reader: StoredReader) -> None:
     stored = reader.stored
     with naming(stored.path):
         quantisation_of(stored.dtype)
-        if stored.channels is None or stored.channels < stored.grid.ndim:
-            found = f"{stored.channels} channels" if stored.channels else "no channel axis"
+        if stored.channels is None:
             raise ValueError(
-                f"found an array of shape {stored.shape} with {found}, expected affinities: "
+                f"found an array of shape {stored.shape} with no channel axis, expected affinities: "
                 f"{stored.grid.ndim} channels or more before the axes {', '.join(stored.grid.dims)}."
             )
         for part in (parts := list(samples_of(reader))):
@@ -253,22 +250,39 @@ def samples_of(reader: StoredReader) -> Iterator[np.ndarray]:
             yield reader.read(region)
 
 
-def check_offsets(affinities: StoredVolume, neighborhood: Sequence[Sequence[int]] | None) -> Offsets:
-    """The offsets z, y, x that the channels of affinities join.
+def offsets_of(
+    affinities: StoredVolume, neighborhood: Sequence[Sequence[int]] | None, *, sections: bool = False
+) -> Offsets:
+    """The offsets that the channels of stored affinities join: as the options say, or their attributes.
+
+    Parameters
+    ----------
+    affinities
+        The whole volume.
+    neighborhood
+        What the options say.
+    sections
+        Whether nothing is to be joined along z.
 
     Raises
     ------
-    ValueError
-        If the neighborhood does not fit the channels; the message names the file.
+    TypeError, ValueError
+        If the neighborhood does not fit the channels, differs from what the attributes say, lacks a direct
+        neighbour, or reaches out of the volume; the message names the file.
     """
-    channels, ndim = affinities.channels or 0, affinities.grid.ndim
+    grid = affinities.grid
     with naming(affinities.path):
-        if neighborhood is None and channels > ndim:
-            raise ValueError(
-                f"found {channels} channels, expected {ndim}, or a neighborhood that says which offset each "
-                "of them joins."
-            )
-        return check_neighborhood(neighborhood, channels, ndim)
+        found = agreed(neighborhood, affinities.neighborhood, affinities.channels or 0, grid.ndim)
+        nearest = default_neighborhood(grid.ndim)
+        for offset in found:
+            direct = offset in nearest or tuple(-step for step in offset) in nearest
+            if not direct and any(abs(step) >= n for step, n in zip(offset, grid.shape, strict=True)):
+                raise ValueError(
+                    f"neighborhood: found {list(offset)}, expected offsets that stay within the {grid.shape} "
+                    "voxels of the volume; they are in voxels"
+                )
+        direct_for(found, grid.shape, sections=sections)
+        return found
 
 
 def block_shape_for(grid: Grid, block_size: Sequence[float | str] | None, path: str) -> tuple[int, ...]:

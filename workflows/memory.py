@@ -15,14 +15,13 @@ from distributed import Client
 from lsd_dask.boxes import SMALL as PIECE
 from lsd_dask.descriptors import Method
 from lsd_dask.grids import Grid
+from lsd_dask.neighborhoods import Direct
 from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import CountRegion
 from lsd_dask.storage import StoredVolume
 from lsd_dask.stores import is_remote
 from lsd_dask.watershed import Rules
 from lsd_dask.zarr_stores import opened_with
-
-from .inputs import Offsets
 
 type BytesFor = Callable[[tuple[int, ...]], int]
 
@@ -86,7 +85,7 @@ NETWORK = 1.4
 _LEAST_SIDE = 8
 
 
-def extraction(affinities: StoredReader, rules: Rules) -> BytesFor:
+def extraction(affinities: StoredReader, rules: Rules, direct: Direct | None = None) -> BytesFor:
     """What extracting fragments needs.
 
     Parameters
@@ -95,6 +94,9 @@ def extraction(affinities: StoredReader, rules: Rules) -> BytesFor:
         What is processed; around it, the whole stored volume is read.
     rules
         Of the watershed.
+    direct
+        The channels that it takes; copied, unless they are the first ones, in the order of the axes, as they
+        are by default.
 
     Returns
     -------
@@ -106,10 +108,11 @@ def extraction(affinities: StoredReader, rules: Rules) -> BytesFor:
     channels, size = stored.channels or 1, stored.dtype.itemsize
     # What is not uint8 becomes uint16 beside what was read.
     integers = 0 if stored.dtype == "uint8" else 2 * channels
+    copied = 0 if direct is None or direct.is_default else size * stored.grid.ndim
     if rules.method == "seeded":
-        work = (SEEDED_IN_XY if rules.in_xy else SEEDED) + integers
+        work = (SEEDED_IN_XY if rules.in_xy else SEEDED) + integers + copied
     else:
-        work = max(ASCENT, channels * size + integers + 6)
+        work = max(ASCENT, channels * size + copied + integers + 6)
 
     def bytes_for(shape: tuple[int, ...]) -> int:
         read = _grown(shape, rules.depth, stored.grid.shape)
@@ -120,34 +123,35 @@ def extraction(affinities: StoredReader, rules: Rules) -> BytesFor:
     return bytes_for
 
 
-def counting(affinities: StoredReader, fragments: StoredReader, neighborhood: Offsets) -> BytesFor:
+def counting(affinities: StoredReader, fragments: StoredReader, count: CountRegion) -> BytesFor:
     """What counting a region graph needs.
 
     Parameters
     ----------
     affinities, fragments
         Of the same region.
-    neighborhood
-        Offsets of the channels that count, in voxels.
+    count
+        What is counted.
 
     Returns
     -------
     callable
         Bytes for a block shape in voxels.
     """
-    depth = CountRegion(neighborhood).depth[3 - len(fragments.shape) :]
+    neighborhood, depth = count.neighborhood, count.depth[3 - len(fragments.shape) :]
     of_affinities, of_fragments = _reading(affinities.stored), _reading(fragments.stored)
     direct = sum(sum(map(abs, offset)) == 1 for offset in neighborhood)
     faces = DIRECT_FACES * direct + FAR_FACES * (len(neighborhood) - direct)
     channels, size = affinities.stored.channels or 1, affinities.stored.dtype.itemsize
     # What is not uint8 becomes uint16 beside what was read.
     integers = 0 if affinities.stored.dtype == "uint8" else 2 * len(neighborhood)
+    copied = 0 if count.direct is None or count.direct.is_default else size * len(neighborhood)
 
     def bytes_for(shape: tuple[int, ...]) -> int:
         read = _grown(shape, depth, fragments.shape)
         block, labels = math.prod(shape), 8 * math.prod(read)
-        nodes = labels + max(of_affinities(shape), (channels * size + integers + RUNS) * block)
-        edges = (channels * size + integers + RUNS + FACE * faces) * block
+        nodes = labels + max(of_affinities(shape), (channels * size + copied + integers + RUNS) * block)
+        edges = (channels * size + copied + integers + RUNS + FACE * faces) * block
         return BASE + int(max(of_fragments(read), nodes, edges))
 
     return bytes_for

@@ -25,6 +25,7 @@ from .options import (
     AffinitiesInput,
     AgglomerationOptions,
     Blocks,
+    Channels,
     Config,
     EdgesInput,
     EditsInput,
@@ -135,7 +136,7 @@ class EvaluateVolumesConfig(Fragments, EdgesInput, Thresholds, Region, RunOption
         return array_path(self.gt_file, self.gt_dataset)
 
 
-class SegmentInput(Config):
+class SegmentInput(Channels):
     """What is segmented: affinities, or raw data with a trained network."""
 
     heading = "Input"

@@ -186,7 +186,19 @@ class Blocks(Config):
     memory."""
 
 
-class AffinitiesInput(Config):
+class Channels(Config):
+    """Which two voxels each channel of affinities joins."""
+
+    heading = "Channels"
+
+    neighborhood: Neighborhood | None = None
+    """Offsets of the affinity channels in voxels, e.g. [[-1,0,0],[0,-1,0],[0,0,-1]]: channel d joins voxels p
+    and p + neighborhood[d]. By default what the attributes of the array say, as those of predictions do, or
+    else the direct neighbours before each voxel, one channel an axis. Fragments are made of the direct
+    neighbours, before or after; affinities of longer range add to the edges of fragments that touch."""
+
+
+class AffinitiesInput(Channels):
     """Affinities that are read."""
 
     heading = "Affinities"
@@ -195,8 +207,7 @@ class AffinitiesInput(Config):
     """Container (zarr or HDF5) with the predicted affinities."""
 
     affs_dataset: Dataset = "volumes/affs"
-    """Array of affinities in it, (channel, z, y, x), uint8 or float from 0 to 1. Channel d joins each voxel
-    with its neighbour one step back in axis d."""
+    """Array of affinities in it, (channel, z, y, x), uint8 or float from 0 to 1."""
 
     @property
     def affs_path(self) -> str:
@@ -306,11 +317,6 @@ class AgglomerationOptions(Config):
     """Score of two touching fragments; lower scores are merged first. hist_quant_Q, with Q one of 10, 25, 50,
     75, 90: 1 - the Q % quantile of the affinities between them. hist_quant_Q_initmax: the same, but each
     initial pair counts once, with its highest affinity. mean: 1 - the mean affinity."""
-
-    neighborhood: Neighborhood | None = None
-    """Offsets of the affinity channels in voxels, e.g. [[-1,0,0],[0,-1,0],[0,0,-1]]: channel d joins voxels p
-    and p + neighborhood[d]. By default the direct neighbours, one channel an axis. Affinities of longer range
-    add to the edges of fragments that touch."""
 
     octree: bool | None = None
     """Add up and agglomerate the region graph in the cells of an octree over the blocks, so that no process

@@ -14,6 +14,7 @@ from lsd_dask.blocks import BlockGrid
 from lsd_dask.containers import normalise_path
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid
+from lsd_dask.neighborhoods import lifted
 from lsd_dask.overlap import StoredReader
 from lsd_dask.region_graph import CountRegion
 from lsd_dask.storage import StoredVolume
@@ -22,7 +23,7 @@ from lsd_dask.watershed import Rules
 from . import memory, rates
 from .config import load_config
 from .extract_fragments import plan_fragments, rules_for
-from .inputs import Offsets, block_shape_for, check_labels, check_offsets, shared_part
+from .inputs import block_shape_for, check_labels, offsets_of, shared_part
 from .models import ExtractFragmentsConfig, SegmentConfig
 from .running import console
 
@@ -161,10 +162,10 @@ def plan(
         rules = rules_for(checked, affinities.stored.grid.crop(affinities.part))
     path, grid = affinities.stored.path, affinities.stored.grid.crop(affinities.part)
     block = block_shape_for(grid, checked.block_size, path)
-    offsets = check_offsets(affinities.stored, neighborhood)
+    count = CountRegion(lifted(offsets_of(affinities.stored, neighborhood)))
     labels = _not_there_yet(checked.fragments_path, grid, "uint64", block)
     fragments, edges = (int(density * math.prod(grid.shape)) for density in (rates.FRAGMENTS, rates.EDGES))
-    counting = _counting(affinities, labels, offsets, block, edges)
+    counting = _counting(affinities, labels, count, block, edges)
     steps += [_extraction(affinities, rules, block)]
     if any((checked.filter_fragments, checked.epsilon_agglomerate, checked.remove_debris)):
         steps += [counting, _adding(edges), _relabelling("refine fragments", labels, fragments, block)]
@@ -215,8 +216,8 @@ def _prediction(config: SegmentConfig) -> tuple[StepPlan, StoredReader, Neighbor
     from lsd_dask.training.flops import forward_operations
     from lsd_dask.training.symmetries import symmetries
 
-    from .predict import neighborhood_of, plan_prediction
-    from .segment import prediction_of
+    from .predict import plan_prediction
+    from .segment import neighborhood_of, prediction_of
 
     found = plan_prediction(prediction_of(config))
     limit = None if config.memory is None else parse_bytes(config.memory)
@@ -241,8 +242,7 @@ def _prediction(config: SegmentConfig) -> tuple[StepPlan, StoredReader, Neighbor
         operations / rates.CONVOLUTION + len(blocks) * rates.RECORDING,
     )
     affinities = _not_there_yet(found.paths["affinities"], grid, "uint8", block, channels)
-    neighborhood = config.neighborhood or neighborhood_of(str(config.checkpoint))
-    return step, affinities, neighborhood
+    return step, affinities, neighborhood_of(config)
 
 
 def _extraction(affinities: StoredReader, rules: Rules, block: tuple[int, ...]) -> StepPlan:
@@ -259,10 +259,10 @@ def _extraction(affinities: StoredReader, rules: Rules, block: tuple[int, ...]) 
 
 
 def _counting(
-    affinities: StoredReader, labels: StoredReader, offsets: Offsets, block: tuple[int, ...], edges: int
+    affinities: StoredReader, labels: StoredReader, count: CountRegion, block: tuple[int, ...], edges: int
 ) -> StepPlan:
     stored, shape = affinities.stored, affinities.shape
-    depth = CountRegion(offsets).depth[3 - len(shape) :]
+    depth = count.depth[3 - len(shape) :]
     voxels = math.prod(shape)
     size = stored.dtype.itemsize * (stored.channels or 1)
     return _by_blocks(
@@ -270,7 +270,7 @@ def _counting(
         BlockGrid(shape, block),
         read=8 * _voxels_read(shape, block, depth) + size * voxels,
         written=rates.EDGE_COUNTED * edges,
-        needs=memory.counting(affinities, labels, offsets),
+        needs=memory.counting(affinities, labels, count),
         seconds=voxels / rates.COUNTING,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lsd_dask import neighborhoods
 from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid
@@ -14,7 +15,6 @@ from lsd_dask.ledgers import Ledger
 from lsd_dask.overlap import StoredReader
 from lsd_dask.prediction import TILE_BYTES, PredictRegion, check_raw, tile_shape_for
 from lsd_dask.storage import StoredVolume
-from lsd_dask.training.checkpoints import load_checkpoint
 from lsd_dask.training.extra import torch
 from lsd_dask.training.inference import Predictor, StoredNetwork, check_lsds, digest
 from lsd_dask.volumes import create_volume
@@ -205,21 +205,16 @@ def workers_for(device: str, queue: str, num_workers: int | None) -> dict[str, A
     return workers
 
 
-def neighborhood_of(checkpoint: str) -> tuple[tuple[int, ...], ...] | None:
-    """Offsets of the affinities that a network predicts."""
-    return load_checkpoint(checkpoint).config.neighborhood
-
-
 def _prepare(plan: PredictionPlan, config: PredictConfig) -> list[StoredVolume]:
     """Open the volumes that the run writes, or create them."""
     if prepare(plan.ledger, config, what="prediction", outputs=list(plan.paths.values())):
         return [open_stored(path) for path in plan.paths.values()]
-    channels = plan.task.predictor.config.channels
-    grid = plan.grid
+    network, grid = plan.task.predictor.config, plan.grid
+    stated = {"affinities": neighborhoods.attributes(network.neighborhood)}
     created = [
         create_volume(
             path,
-            (channels[name], *grid.shape),
+            (network.channels[name], *grid.shape),
             "uint8",
             voxel_size=grid.voxel_size,
             offset=grid.offset,
@@ -227,6 +222,7 @@ def _prepare(plan: PredictionPlan, config: PredictConfig) -> list[StoredVolume]:
             dims=("channel", *grid.dims),
             block_shape=plan.block_shape,
             overwrite=True,
+            attributes=stated.get(name),
         )
         for name, path in plan.paths.items()
     ]

@@ -266,6 +266,7 @@ def prepare_volume(
     block_shape: Sequence[int],
     what: str,
     channels: int | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> StoredVolume:
     """Open the volume that a run writes, or create it."""
     check_output(ledger, path)
@@ -281,6 +282,7 @@ def prepare_volume(
         dims=grid.dims if channels is None else ("channel", *grid.dims),
         block_shape=block_shape,
         overwrite=True,
+        attributes=attributes,
     )
     ledger.begin(BlockGrid(grid.shape, tuple(block_shape)))
     return stored

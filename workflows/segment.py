@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsd_dask.formats import open_stored
+from lsd_dask.neighborhoods import Offsets, agreed, direct_for
 from lsd_dask.overlap import StoredReader
 
 from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmentation, find_segments
 from .config import workflow
 from .extract_fragments import plan_fragments
 from .fields import array_path
-from .inputs import check_labels, check_offsets, shared_part
+from .inputs import check_labels, naming, offsets_of, shared_part
 from .models import (
     AgglomerateConfig,
     EvaluateVolumesConfig,
@@ -135,12 +136,31 @@ def _predict(config: SegmentConfig) -> StepResult:
 
 def _with_affinities(config: SegmentConfig) -> SegmentConfig:
     """The options once the affinities are there."""
-    from .predict import neighborhood_of
+    return config.model_copy(
+        update={
+            "affs_file": config.out_file,
+            "raw_file": None,
+            "checkpoint": None,
+            "neighborhood": neighborhood_of(config),
+        }
+    )
 
-    predicted: dict[str, Any] = {"affs_file": config.out_file, "raw_file": None, "checkpoint": None}
-    if config.neighborhood is None:
-        predicted["neighborhood"] = neighborhood_of(str(config.checkpoint))
-    return config.model_copy(update=predicted)
+
+def neighborhood_of(config: SegmentConfig) -> Offsets:
+    """What the affinities that are to be predicted join: what the network says, which knows.
+
+    Raises
+    ------
+    ValueError
+        If the options say something else.
+    """
+    from lsd_dask.training.checkpoints import load_checkpoint
+
+    network = load_checkpoint(str(config.checkpoint)).config
+    offsets = network.neighborhood
+    assert offsets is not None
+    with naming(str(config.checkpoint)):
+        return agreed(config.neighborhood, offsets, len(offsets), network.dims)
 
 
 def _name_at(config: SegmentConfig, threshold: float) -> str:
@@ -151,7 +171,7 @@ def _check(config: SegmentConfig, made: Mapping[str, Any]) -> None:
     """Find now what the later steps would only find when the first ones have worked for hours."""
     read = {"affs_file": config.affs_file, "affs_dataset": config.affs_dataset}
     affinities = plan_fragments(config.part(ExtractFragmentsConfig, **read, **made)).affinities
-    check_offsets(affinities.stored, config.neighborhood)
+    offsets_of(affinities.stored, config.neighborhood)
     _check_truth(config, affinities, affinities.stored.path)
     _check_segmentation(config, affinities.stored.path)
 
@@ -161,6 +181,8 @@ def _check_prediction(config: SegmentConfig) -> None:
     from .predict import plan_prediction
 
     plan = plan_prediction(prediction_of(config))
+    with naming(str(config.checkpoint)):
+        direct_for(neighborhood_of(config), plan.grid.shape)
     _check_truth(config, plan.raw, plan.raw.stored.path)
     _check_segmentation(config, plan.raw.stored.path)
 

@@ -11,6 +11,7 @@ from lsd_dask import files
 from lsd_dask.checks import naming
 from lsd_dask.lengths import convert, lengths_in
 from lsd_dask.locks import held
+from lsd_dask.neighborhoods import direct_for
 from lsd_dask.units import UNKNOWN, can_convert
 from lsd_dask.volumes import grid_of, open_volume
 
@@ -150,6 +151,9 @@ def _network(config: TrainConfig) -> "tuple[Preset, ModelConfig]":
     )
     if kind in ("aclsd", "acrlsd") and config.lsd_checkpoint is not None:
         network = with_first(kind, network, config.lsd_checkpoint)
+    if "affinities" in network.predictions and network.neighborhood is not None:
+        # Or else nothing could be segmented, neither in validation nor later.
+        direct_for(network.neighborhood, (2,) * network.dims)
     return preset, network
 
 

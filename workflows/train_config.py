@@ -249,8 +249,8 @@ class TrainConfig(OptimisationOptions, AugmentationOptions, ValidationOptions, M
     """How many times as many feature maps each level has as the one above."""
 
     neighborhood: Neighborhood | None = None
-    """Offsets of the affinities in voxels, e.g. [[-1,0,0],[0,-1,0],[0,0,-1],[-2,0,0]]: the direct neighbours
-    first."""
+    """Offsets of the affinities in voxels, e.g. [[-1,0,0],[0,-1,0],[0,0,-1],[-2,0,0]]: the direct
+    neighbours along all axes, before or after, and others. Predictions say them in their attributes."""
 
     output_shape: tuple[PositiveInt, ...] | None = None
     """Shape of what is predicted of a training sample, in voxels."""

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
+from ..neighborhoods import checked, default_neighborhood
 from . import weights
 from .extra import torch
 from .geometry import ChainedAxis, Geometry
@@ -75,10 +76,7 @@ class ModelConfig(BaseModel):
     @classmethod
     def _default_neighborhood(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("neighborhood") is None:
-            dims = int(values.get("dims", 3))
-            values = values | {
-                "neighborhood": tuple(tuple(-int(i == j) for j in range(dims)) for i in range(dims))
-            }
+            values = values | {"neighborhood": default_neighborhood(int(values.get("dims", 3)))}
         return values
 
     @model_validator(mode="after")
@@ -86,11 +84,7 @@ class ModelConfig(BaseModel):
         if not self.downsample_factors:
             raise ValueError("downsample_factors: found none, expected one factor an axis for each level")
         assert self.neighborhood is not None
-        wrong = [offset for offset in self.neighborhood if len(offset) != self.dims or not any(offset)]
-        if wrong or not self.neighborhood:
-            raise ValueError(
-                f"neighborhood: found {wrong}, expected offsets of {self.dims} numbers, not all 0"
-            )
+        checked(self.neighborhood, self.dims)
         if len(self.downsample_factors[0]) != self.dims:
             raise ValueError(
                 f"downsample_factors: found {self.downsample_factors}, expected {self.dims} numbers a level"

@@ -94,8 +94,9 @@ class Validator:
 
     def scores(self, affinities: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """VOI split and merge of the segmentation of affinities: one row a threshold."""
-        fragments = extract_fragments(affinities)
-        graph = build_region_graph(affinities, fragments, self.spec.model.neighborhood)
+        neighborhood = self.spec.model.neighborhood
+        fragments = extract_fragments(affinities, neighborhood=neighborhood)
+        graph = build_region_graph(affinities, fragments, neighborhood)
         tree = agglomerate(graph, self.merge_function)
         table = ContingencyTable.from_volumes(truth, fragments)
         rows = []

@@ -106,19 +106,28 @@ def test_affinities_that_cannot_be(house: Path, case: str, kind: str) -> None:
     refused(house, lambda: ld.affinities(as_kind(kind, LABELS), **options), error, part)
 
 
-@pytest.mark.parametrize(
-    "neighborhood",
-    ["abc", 5, [[1, 0, 0], [1], [0, 0, 1]], [[None, 0, 0]] * 3, [[-1.0, 0, 0], [0, -1, 0], [0, 0, -1]]],
-    ids=["words", "a number", "different lengths", "nothing", "floats"],
-)
-def test_neighborhoods_of_a_graph_that_are_none(house: Path, neighborhood: Any) -> None:
-    parts = (
-        "Found the neighborhood",
-        "expected one offset of 3 whole numbers, not all 0, for each of 3 channels",
-    )
-    for kind in ("numpy", "dask", "DataArray"):
-        call = lambda kind=kind: ld.build_region_graph(as_kind(kind, AFFINITIES), LABELS, neighborhood)  # noqa: E731
-        refused(house, call, ValueError, *parts)
+OF_THREE: dict[str, tuple[Any, type[Exception], str]] = {
+    "words": ("abc", TypeError, "found dtype <U3, 'abc', expected integers"),
+    "a number": (5, ValueError, "found shape (), expected (n, 3) offsets"),
+    "different lengths": ([[1, 0, 0], [1], [0, 0, 1]], ValueError, "for each of 3 channels"),
+    "nothing": ([[None, 0, 0]] * 3, TypeError, "found dtype object"),
+    "floats": ([[-1.0, 0, 0], [0, -1, 0], [0, 0, -1]], TypeError, "found dtype float64"),
+    "two": ([[-1, 0, 0], [0, -1, 0]], ValueError, "found 2 offsets, [[-1, 0, 0], [0, -1, 0]], expected one"),
+    "itself": ([[-1, 0, 0], [0, 0, 0], [0, 0, -1]], ValueError, "found [0, 0, 0], expected offsets to other"),
+    "twice": ([[-1, 0, 0], [0, -1, 0], [0, -1, 0]], ValueError, "found [0, -1, 0] twice"),
+    "none along x": ([[-1, 0, 0], [0, -1, 0], [0, 0, -2]], ValueError, "without a direct neighbour along x"),
+}
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "DataArray"])
+@pytest.mark.parametrize("case", OF_THREE)
+def test_neighborhoods_of_three_channels_that_cannot_be(house: Path, case: str, kind: str) -> None:
+    neighborhood, error, part = OF_THREE[case]
+    affinities = as_kind(kind, AFFINITIES)
+    graph = lambda: ld.build_region_graph(affinities, LABELS, neighborhood)  # noqa: E731
+    refused(house, graph, error, "neighborhood: ", part)
+    fragments = lambda: ld.extract_fragments(affinities, neighborhood=neighborhood)  # noqa: E731
+    refused(house, fragments, error, "neighborhood: ", part)
 
 
 FRAGMENTED: dict[str, Options] = {
