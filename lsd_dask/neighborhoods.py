@@ -91,7 +91,14 @@ def checked(neighborhood: Any, ndim: int, channels: int | None = None, *, name: 
     return found
 
 
-def agreed(option: Any, stated: Any, channels: int, ndim: int) -> Offsets:
+def agreed(
+    option: Any,
+    stated: Any,
+    channels: int,
+    ndim: int,
+    *,
+    where: str = f"the attribute {KEY!r} of the affinities",
+) -> Offsets:
     """The neighborhood of affinities, from what is said and what stands in their attributes.
 
     Parameters
@@ -102,6 +109,8 @@ def agreed(option: Any, stated: Any, channels: int, ndim: int) -> Offsets:
         What the attributes say; None for nothing.
     channels, ndim
         Numbers of channels and of spatial axes of the affinities.
+    where
+        What the message calls the place of what is stated.
 
     Raises
     ------
@@ -116,17 +125,16 @@ def agreed(option: Any, stated: Any, channels: int, ndim: int) -> Offsets:
     >>> agreed([[-1, 0], [0, -1]], [[1, 0], [0, 1]], 2, 2)
     Traceback (most recent call last):
     ValueError: neighborhood: found [[-1, 0], [0, -1]], but the attribute 'neighborhood' of the affinities \
-says [[1, 0], [0, 1]]; expected the same. Correct the attribute if it is wrong.
+says [[1, 0], [0, 1]]; expected the same
     """
     given = None if option is None else checked(option, ndim, channels)
     if stated is not None:
-        noted = checked(stated, ndim, channels, name=f"attribute {KEY!r} of the affinities")
-        if given not in (None, noted):
+        said = checked(stated, ndim, channels, name=where)
+        if given not in (None, said):
             raise ValueError(
-                f"{KEY}: found {_plain(given)}, but the attribute {KEY!r} of the affinities says "
-                f"{_plain(noted)}; expected the same. Correct the attribute if it is wrong."
+                f"{KEY}: found {_plain(given)}, but {where} says {_plain(said)}; expected the same"
             )
-        return noted
+        return said
     if given is not None:
         return given
     if channels != ndim:

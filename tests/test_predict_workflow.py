@@ -336,9 +336,18 @@ class TestSegment:
         save_checkpoint(network, model, voxel_size=VOXEL_SIZE, iteration=1)
         out = {"out_file": tmp_path / "o.zarr", "threshold": 0.5}
         found = workflows.segment(raw_file=folder / "em.zarr", checkpoint=network, **out)
-        given = {"affs_file": tmp_path / "o.zarr", "neighborhood": far, "threshold": 0.5}
+        assert ld.open_volume(tmp_path / "o.zarr/volumes/affs").attrs["neighborhood"] == [*map(list, far)]
+        given = {"affs_file": tmp_path / "o.zarr", "threshold": 0.5}
         expected = workflows.segment(given, out_file=tmp_path / "p.zarr")
         np.testing.assert_array_equal(values(found.path), values(expected.path), strict=True)
+        with pytest.raises(ValueError, match=r"far\.pt: neighborhood: found .* expected the same"):
+            workflows.segment(
+                raw_file=folder / "em.zarr",
+                checkpoint=network,
+                out_file=tmp_path / "q.zarr",
+                neighborhood=(*far[:3], (0, 0, -4)),
+            )
+        assert not (tmp_path / "q.zarr").exists()
 
     def test_what_does_not_fit_is_told_before_anything_is_predicted(
         self, folder: Path, tmp_path: Path

@@ -160,7 +160,7 @@ def neighborhood_of(config: SegmentConfig) -> Offsets:
     offsets = network.neighborhood
     assert offsets is not None
     with naming(str(config.checkpoint)):
-        return agreed(config.neighborhood, offsets, len(offsets), network.dims)
+        return agreed(config.neighborhood, offsets, len(offsets), network.dims, where="the network")
 
 
 def _name_at(config: SegmentConfig, threshold: float) -> str:
