@@ -49,6 +49,11 @@ def read_box(array: zarr.Array[Any], selection: tuple[int | slice, ...], *, in_p
     >>> read_box(array, (slice(1, 4), 2), in_pieces=True)
     array([ 5,  8, 11])
     """
+    with _one_error():
+        return _read(array, selection, in_pieces)
+
+
+def _read(array: zarr.Array[Any], selection: tuple[int | slice, ...], in_pieces: bool) -> NDArray[Any]:
     if not in_pieces or _bytes(array, selection) <= SMALL:
         return np.asarray(array[selection])
     result = np.empty(_shape(selection), array.dtype)
@@ -80,8 +85,20 @@ def write_box(array: zarr.Array[Any], selection: tuple[slice, ...], voxels: NDAr
     >>> array[0]
     array([0, 0, 1, 1], dtype=uint8)
     """
-    with _few_at_once():
+    with _few_at_once(), _one_error():
         array[selection] = voxels
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Raise the first error of a group by itself: tasks that read the chunks of a shard fail together."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        error: Exception = group
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
 
 
 def _pieces(array: zarr.Array[Any], selection: tuple[int | slice, ...]) -> Iterator[tuple[int | slice, ...]]:

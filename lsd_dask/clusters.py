@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
-import yaml
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Nanny, SpecCluster, Status, Worker, WorkerPlugin
 
 from . import files
 from .batch import BATCH_SYSTEMS, Workers, bytes_of, job_settings
 from .checks import described
+from .config_files import read_config
 from .encryption import Encryption, check_encrypted, check_words, in_files, security_of
 from .environment import WORKER_ENVIRONMENT, read_in_one_thread
 from .main_guard import check_main_guard
@@ -428,11 +428,8 @@ def _configured_cluster(path: str) -> str:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such dask configuration (YAML file)")
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {error}") from None
-    ours = content.get("lsd-dask") if isinstance(content, dict) else None
+    content = read_config(Path(path))
+    ours = content.get("lsd-dask")
     name = ours.get("cluster") if isinstance(ours, dict) else None
     if not isinstance(name, str) or name.endswith((".yaml", ".yml")):
         raise ValueError(

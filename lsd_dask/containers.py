@@ -7,11 +7,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import blake2b
-from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
 import numpy as np
 import zarr
 import zarr.errors
@@ -20,9 +18,10 @@ from numpy.typing import DTypeLike
 from zarr.codecs import ZstdCodec
 
 from . import files
-from .checks import described
-from .credentials import check_no_secrets
 from .missing import listed, missing_array, missing_path
+from .names import check_key
+from .paths import PRECOMPUTED as PRECOMPUTED
+from .paths import normalise_path as normalise_path
 from .stores import is_remote as is_remote
 from .stores import retried
 from .zarr_stores import opened_with
@@ -32,54 +31,6 @@ type ParentAttributes = Callable[[Mapping[str, Any], str, int], Mapping[str, Any
 
 #: What zarr raises for metadata that are cut short (they are no JSON then), or do not say what they must.
 _BROKEN = (ValueError, TypeError, KeyError, AttributeError)
-
-
-#: Begins the path of a Neuroglancer precomputed volume; a path or URL follows.
-PRECOMPUTED = "precomputed://"
-
-
-def normalise_path(path: str | PathLike[str]) -> str:
-    """Make a path absolute, so that a worker with another working directory finds the same volume.
-
-    Parameters
-    ----------
-    path : str or PathLike
-        Local path or URL.
-
-    Returns
-    -------
-    str
-        Without a trailing slash; URLs stay URLs, ``file://`` becomes a local path.
-
-    Raises
-    ------
-    TypeError
-        If it is no path.
-    ValueError
-        If it is empty, or a URL of a protocol that fsspec does not know, or one that holds a password.
-
-    Examples
-    --------
-    >>> normalise_path("s3://bucket/em.zarr/volumes/raw/")
-    's3://bucket/em.zarr/volumes/raw'
-    """
-    if not isinstance(path, str | PathLike):
-        raise TypeError(f"path: found {described(path)}, expected a path or URL of a container and an array")
-    text = os.fspath(path).removeprefix("file://")
-    if not text:
-        raise ValueError("path: found '', expected a path or URL of a container and an array in it")
-    if text.startswith(PRECOMPUTED):
-        return PRECOMPUTED + normalise_path(text.removeprefix(PRECOMPUTED))
-    if "://" in text:
-        protocols = text.partition("://")[0].split("::")
-        unknown = [name for name in protocols if name not in fsspec.available_protocols()]
-        if unknown:
-            raise ValueError(
-                f"{text}: found the protocol {unknown[0]!r}, expected one that fsspec knows, such as s3"
-            )
-        check_no_secrets(text)
-        return text.rstrip("/")
-    return str(Path(text).expanduser().absolute())
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -323,6 +274,7 @@ def create_array(
         If the path has no container, or one of another format than asked for.
     """
     container, name, _ = container_of(path)
+    check_key(name, path)
     zarr_format = format_for(path, zarr_format)
     with _lock(container):
         # Without an array to replace, the folder must not be emptied: tables may lie in it.

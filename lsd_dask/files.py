@@ -17,7 +17,7 @@ import fsspec
 import numpy as np
 
 from . import disks
-from .stores import StoreError, filesystem, has_folders, protocols_of, retried
+from .stores import StoreError, filesystem, has_folders, is_remote, protocols_of, retried
 
 #: Folders that are listed, and small files that are read, at once.
 _LISTED_AT_ONCE = 32
@@ -46,7 +46,7 @@ def shown(path: str | os.PathLike[str]) -> str:
     ('out.zarr', 'out.zarr/rag', '/data/em.zarr', 's3://bucket/out.zarr')
     """
     text = os.fspath(path)
-    if "://" in text:
+    if is_remote(text):
         return text
     absolute, here = Path(text).absolute(), Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)

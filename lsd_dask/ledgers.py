@@ -27,6 +27,10 @@ _FAILURES = "failures.json"
 #: In records: the files that they stand for.
 _FILES = "files"
 
+#: What a run leaves in its ledger beside the header. All else there is not its own: the ledger of an array
+#: that lies below its own has its place there.
+_CLEARED = ("blocks", _FINISHED, _FAILURES, "tables", "refined.parquet", "lookup.parquet")
+
 
 class ReplacedError(RuntimeError):
     """Another run began on the same output, so this one must not write any more."""
@@ -90,9 +94,8 @@ class Ledger:
         """
         locks.check_held(self.directory)
         files.write_json(self._path(_HEADER), {"identity": self.identity})
-        for name in files.names(self.directory):
-            if name != _HEADER and not locks.is_lock(name):
-                files.remove(self._path(name))
+        for name in _CLEARED:
+            files.remove(self._path(name))
 
     def begin(self, grid: BlockGrid | None = None) -> None:
         """Note what the coming run is, and how many blocks it has."""

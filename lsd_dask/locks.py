@@ -153,7 +153,12 @@ def is_lock(name: str) -> bool:
 
 def who() -> str:
     """Name of the user and of the machine."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # Containers run as users that nobody has entered into the list of users.
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _claim(directory: str) -> Lock:

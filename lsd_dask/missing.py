@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from .stores import is_remote
+
 
 def missing_path(path: str) -> str:
     """Message for a path that leads to no volume.
@@ -23,7 +25,7 @@ def missing_path(path: str) -> str:
     >>> missing_path("s3://bucket/em.zarr/volumes/raw")
     's3://bucket/em.zarr/volumes/raw: there is no zarr container at or above this path'
     """
-    if "://" in path:
+    if is_remote(path):
         return f"{path}: there is no zarr container at or above this path"
     wanted = Path(path)
     if wanted.is_file():

@@ -21,6 +21,7 @@ from typing import Any, TypeGuard
 from .checks import shown
 from .grids import Grid
 from .metadata import Layout, axes_of, kinds_of_axes, layout_of
+from .names import check_key
 
 type Multiscale = Mapping[str, Any]
 
@@ -52,6 +53,8 @@ def multiscales_of(attributes: Mapping[str, Any], *, where: str) -> list[Multisc
         datasets = multiscale.get("datasets")
         if not isinstance(datasets, list) or not datasets or not all(map(_has_path, datasets)):
             raise ValueError(f"{where}: OME-NGFF multiscales need datasets with paths, but found {datasets}")
+        for dataset in datasets:
+            check_key(dataset["path"].strip("/"), f"{where}: OME-NGFF multiscales: datasets")
     return multiscales
 
 

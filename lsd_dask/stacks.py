@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .grids import Grid, Region, spatial_dims
 from .missing import missing_path
+from .paths import is_pattern, pattern_of
 from .storage import StoredVolume
 
 #: What ends the name of an image file.
@@ -80,7 +81,7 @@ def is_stack(path: str) -> bool:
     -------
     bool
     """
-    if path.lower().endswith(SUFFIXES) or (glob.has_magic(path) and not Path(path).exists()):
+    if path.lower().endswith(SUFFIXES) or is_pattern(path):
         return True
     folder = Path(path)
     if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
@@ -113,7 +114,7 @@ def open_stack(path: str, stated: Mapping[str, Any]) -> StoredStack:
     pattern = _pattern_of(path)
     files = _list_files(pattern)
     if not files:
-        no_match = f"{path}: no image files match" if glob.has_magic(path) else missing_path(path)
+        no_match = f"{path}: no image files match" if is_pattern(path) else missing_path(path)
         raise FileNotFoundError(no_match)
     if len(files) == 1:
         _check_pages(files[0])
@@ -160,7 +161,7 @@ def _natural(name: str) -> list[int | str]:
 
 def _pattern_of(path: str) -> str:
     if not Path(path).is_dir():
-        return glob.escape(path) if Path(path).exists() else path
+        return pattern_of(path)
     suffixes = Counter(item.suffix for item in Path(path).iterdir() if item.suffix.lower() in SUFFIXES)
     if not suffixes:
         raise FileNotFoundError(f"{path}: no image files are in this folder")

@@ -4,6 +4,7 @@ A `StoredVolume` says where an array lies and what it looks like; it holds no op
 unpickles one can read a box, halo included, in a single call, and write boxes that are made of whole shards.
 """
 
+import errno
 import gzip
 import hashlib
 import itertools
@@ -26,8 +27,11 @@ from .grids import Grid, Region
 from .stores import is_remote, retried
 from .zarr_stores import opened_with
 
-# What codecs raise for bytes that are not what they wrote.
-_DAMAGED = (ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+# What codecs and zarr raise for bytes that are not what they wrote, such as places outside of a shard.
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, AssertionError, RuntimeError, EOFError),
+    *(zlib.error, lzma.LZMAError, gzip.BadGzipFile),
+)
 
 
 @dataclass(frozen=True)
@@ -221,10 +225,14 @@ class StoredVolume:
                 "reading voxels",
                 _DAMAGED,
             )
-        except _DAMAGED as error:
+        except (*_DAMAGED, MemoryError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, _DAMAGED) and error.errno != errno.EINVAL:
+                raise
             box = ", ".join(f"{s.start}:{s.stop}" for s in selection[self.ndim - self.grid.ndim :])
-            raise ValueError(
-                f"{self.path}: voxels [{box}] cannot be read ({error}); was a file of the array cut short?"
+            kind: Any = MemoryError if isinstance(error, MemoryError) else ValueError
+            reason = str(error) or type(error).__name__
+            raise kind(
+                f"{self.path}: voxels [{box}] cannot be read ({reason}); was a file of the array cut short?"
             ) from error
 
     def _store(self, region: Region, voxels: NDArray[Any]) -> None:

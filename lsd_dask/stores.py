@@ -6,12 +6,16 @@ thousand workers ask at once, so everything here is tried for longer, with growi
 told with the URL.
 """
 
+import os
 import random
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from .credentials import check_no_secrets, without_secrets
 
@@ -43,12 +47,16 @@ _OPTIONS = {"use_listings_cache": False}
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 
 
+#: What URLs begin with: a protocol, or several that are chained, as in ``simplecache::s3://``.
+_URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
+
+
 class StoreError(OSError):
     """A store did not do what it was asked to, however often it was asked."""
 
 
 def is_remote(path: str) -> bool:
-    """Whether a normalised path is a URL.
+    """Whether a path is a URL; every other one is a local path.
 
     Parameters
     ----------
@@ -57,8 +65,13 @@ def is_remote(path: str) -> bool:
     Returns
     -------
     bool
+
+    Examples
+    --------
+    >>> is_remote("s3://bucket/em.zarr"), is_remote("/data/a://b"), is_remote("c:/em.zarr"), is_remote("a::b")
+    (True, False, False, False)
     """
-    return "://" in path
+    return _URL.match(path) is not None
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -81,6 +94,10 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     '/em.zarr/rag/nodes.parquet'
     """
     check_no_secrets(path)
+    path = path.removeprefix("file://")
+    if not is_remote(path):
+        # Not by fsspec, which finds protocols, chains and patterns in names.
+        return LocalFileSystem(), str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111
     fs, inner = fsspec.core.url_to_fs(path, **options_for(path) or {})
     return fs, inner
 

@@ -41,6 +41,12 @@ class Cells:
         """Path of a table of a cell, or of the folder of all of them."""
         return files.join(self.directory, str(level), cell.name, *parts)
 
+    def remove(self) -> None:
+        """Remove all tables, of whatever octree, and nothing else."""
+        for name in files.names(self.directory):
+            if name.isdecimal():
+                files.remove(files.join(self.directory, name))
+
     def all_paths(self, *parts: str) -> list[str]:
         """Paths of a table of every cell."""
         return [self.path(level, cell, *parts) for level, cell in self.octree.all_cells()]

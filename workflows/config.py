@@ -4,7 +4,6 @@ Every problem of a configuration is found before work begins, and told in one me
 """
 
 import functools
-import json
 import logging
 import os
 import typing
@@ -12,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from lsd_dask.credentials import without_secrets
+from lsd_dask.config_files import ConfigError as ConfigError
+from lsd_dask.config_files import read_config
 
 from .describing import docstring, option_type, signature
 from .fields import nearest
@@ -25,13 +24,6 @@ from .options import Config
 from .reporting import reported
 
 logger = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message lists everything that is wrong with it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(without_secrets(message))
 
 
 class Workflow[C: Config, T](Protocol):
@@ -140,45 +132,11 @@ def _read(model: type[Config], config: Any) -> tuple[dict[str, Any], str]:
     if isinstance(config, Mapping):
         return {str(key): value for key, value in config.items()}, ""
     if isinstance(config, str | os.PathLike):
-        return _read_file(Path(config)), os.fspath(config)
+        return read_config(Path(config)), os.fspath(config)
     raise TypeError(
         f"{model.step}: expected the path of a configuration, a dictionary or a {model.__name__}, "
         f"found {type(config).__name__}"
     )
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: expected a configuration (JSON or YAML file), found a directory")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such configuration (JSON or YAML file)")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: expected a configuration (JSON or YAML), found binary data") from None
-    content = _parse_json(text, path) if path.suffix.lower() == ".json" else _parse_yaml(text, path)
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else f"a {type(content).__name__}"
-        raise ConfigError(f"{path}: expected keys and their values, found {found}")
-    return {str(key): value for key, value in content.items()}
-
-
-def _parse_json(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
-
-
-def _parse_yaml(text: str, path: Path) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{place}: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {error}") from None
 
 
 def _is_known(model: type[Config], key: str) -> bool:
@@ -221,7 +179,7 @@ def _problem(model: type[Config], details: ErrorDetails, sources: Mapping[str, s
         case (int(index), str(name), *_):
             return _at(sources[key], f"{key}[{index}]: {_problem_of_entry(model, key, name, details)}")
     entry = "".join(f"[{index}]" for index in details["loc"][1:] if isinstance(index, int))
-    return _at(sources[key], f"{key}{entry} {_expectation(details)}; found {details['input']!r}")
+    return _at(sources[key], f"{key}{entry} {_expectation(details)}; found {_shown(details['input'])}")
 
 
 def _problem_of_entry(model: type[Config], key: str, name: str, details: ErrorDetails) -> str:
@@ -249,6 +207,11 @@ def _expectation(details: ErrorDetails) -> str:
             return "should be a path, or keys and their values"
         case _:
             return details["msg"].removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _at(source: str, text: str) -> str:

@@ -127,7 +127,7 @@ def count_graph(
     with ExitStack() as held:
         held.enter_context(hold(ledger))
         if not prepare(ledger, options, what="region graph"):
-            files.remove(cells.directory)
+            cells.remove()
             ledger.begin(blocks)
         # Where a table is damaged or gone, blocks are counted again: their own tables are gone, too.
         if (found := ledger.finished(verify=options.verify)) is not None:

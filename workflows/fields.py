@@ -12,8 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from lsd_dask.credentials import check_no_secrets
 from lsd_dask.directives import is_directive
+from lsd_dask.names import check_key
 from lsd_dask.units import is_unit, parse_length, unit_name
 from lsd_dask.walltimes import EXPECTED, seconds_of
+
+#: Bytes of a name, at most: file systems take 255, and steps add to names.
+LONGEST = 200
 
 #: The scores by which neighbouring fragments can be merged.
 MERGE_FUNCTIONS = (
@@ -50,7 +54,7 @@ def array_path(file: str, dataset: str) -> str:
 
 def _check_file(value: Any) -> Any:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if isinstance(path, str) and not path.strip():
+    if isinstance(path, str) and (not path.strip() or "\0" in path):
         raise ValueError("should be a path")
     if isinstance(path, str):
         check_no_secrets(path)
@@ -61,7 +65,12 @@ def _check_file(value: Any) -> Any:
 def _check_dataset(value: str) -> str:
     if not value.strip():
         raise ValueError("should be the path of an array in its container, '/' if it is the only one")
-    return value.strip("/") or "/"
+    name = value.strip("/")
+    if name:
+        check_key(name)
+    if any(len(part.encode()) > LONGEST for part in name.split("/")):
+        raise ValueError(f"should be of names of at most {LONGEST} bytes")
+    return name or "/"
 
 
 def _check_merge_function(value: str) -> str:
@@ -83,8 +92,10 @@ def _one_of(value: str, known: Collection[str]) -> str:
 
 
 def _check_name(value: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", value):
-        raise ValueError("should be a plain name of letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"\w[\w.-]*", value) or len(value.encode()) > LONGEST:
+        raise ValueError(
+            f"should be a plain name of letters, digits, '_', '-' and '.', of at most {LONGEST} bytes"
+        )
     return value
 
 

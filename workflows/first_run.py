@@ -32,11 +32,7 @@ def _say() -> None:
 
 def _is_cached(module: str) -> bool:
     """Whether machine code of a module is on disk, and no older than the sources."""
-    made = [path.stat().st_mtime for path in _cache().glob(f"{module}.*.nbi")]
+    folder = cache_folder_of(relabel)
+    made = [path.stat().st_mtime for path in folder.glob(f"{module}.*.nbi")] if folder else []
     sources = Path(kernels.__path__[0]).glob("*.py")
     return bool(made) and max(made) >= max(path.stat().st_mtime for path in sources)
-
-
-def _cache() -> Path:
-    """Folder that numba keeps the machine code of all kernels in."""
-    return cache_folder_of(relabel)

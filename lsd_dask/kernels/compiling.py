@@ -3,7 +3,9 @@
 import functools
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,29 +36,47 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     Never `parallel=True`: numba's default threading layer aborts when it is entered from several threads, and
     dask workers are such threads.
     """
-    compiled: Any = numba.njit(nogil=True, cache=True)(function)
-    cache_file = compiled._cache._cache_file
-    cache_file._source_stamp = (cache_file._source_stamp, _digest_of_sources())
+    compiled = _cached(function)
     ready: set[tuple[Any, ...]] = set()
 
     def call(*args: Any) -> Any:
         signature = tuple(map(_type_of, args))
         if signature in ready:
             return compiled(*args)
-        with FileLock(_lock_path(function)):
+        with _lock(function):
             compiled.compile(tuple(numba.typeof(arg) for arg in args))
         ready.add(signature)
         return compiled(*args)
 
     wrapped: Any = functools.wraps(function)(call)
-    wrapped.cache_folder = Path(compiled.stats.cache_path)
+    wrapped.cache_folder = Path(compiled.stats.cache_path) if compiled.stats.cache_path else None
     return cast(F, wrapped)
 
 
-def cache_folder_of(function: Callable[..., Any]) -> Path:
-    """Folder that numba keeps the machine code of a kernel in."""
-    folder: Path = cast(Any, function).cache_folder
+def cache_folder_of(function: Callable[..., Any]) -> Path | None:
+    """Folder that numba keeps the machine code of a kernel in; None where it cannot keep any."""
+    folder: Path | None = cast(Any, function).cache_folder
     return folder
+
+
+def _cached(function: Callable[..., Any]) -> Any:
+    """A function that numba is to compile, and to keep on disk where there is a place for it."""
+    try:
+        compiled: Any = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        # Neither the folder of the sources nor the user's can be written to.
+        folder = _own_folder()
+        if folder is None:
+            return numba.njit(nogil=True)(function)
+        settings: Any = numba.config
+        before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder / "kernels")
+        try:
+            compiled = numba.njit(nogil=True, cache=True)(function)
+        finally:
+            settings.CACHE_DIR = before
+    cache_file = compiled._cache._cache_file
+    cache_file._source_stamp = (cache_file._source_stamp, _digest_of_sources())
+    return compiled
 
 
 @functools.cache
@@ -74,7 +94,32 @@ def _type_of(argument: Any) -> Any:
     return type(argument)
 
 
-def _lock_path(function: Callable[..., Any]) -> Path:
-    directory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lsd_dask"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory / f"{function.__module__}.{function.__qualname__}.lock"
+def _lock(function: Callable[..., Any]) -> AbstractContextManager[Any]:
+    """What processes of this user wait for that compile the same function."""
+    folder = _own_folder()
+    if folder is None:
+        return nullcontext()
+    return FileLock(folder / f"{function.__module__}.{function.__qualname__}.lock")
+
+
+@functools.cache
+def _own_folder() -> Path | None:
+    """A folder for what this package keeps between programs: in the user's cache.
+
+    A container may have no home, or one that cannot be written to: then in the folder for temporary files, or
+    nowhere.
+    """
+    with suppress(OSError, RuntimeError):
+        named = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(named) if named else Path.home() / ".cache") / "lsd_dask"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    with suppress(OSError):
+        folder = Path(tempfile.gettempdir()) / f"lsd_dask-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.stat()
+        # Machine code is run. Here, another user may have made the folder, to put some into it.
+        if state.st_uid == os.getuid() and not state.st_mode & 0o022:
+            return folder
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..stores import is_remote
 from . import weights
 from .recording import DESCRIPTION, LOGS, SNAPSHOTS
 from .train import BEST, LAST
@@ -175,7 +176,7 @@ def _read_logs(directory: str) -> tuple[dict[str, Curve], Curve, float]:
 
 def _logs(directory: str) -> Iterator[_Log]:
     """Logs of all runs; none where TensorBoard is not installed, or the folder is not on this machine."""
-    if "://" in directory or importlib.util.find_spec("tensorboard") is None:
+    if is_remote(directory) or importlib.util.find_spec("tensorboard") is None:
         return
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import files
 from ..ledgers import provenance
+from ..stores import is_remote
 from .extra import torch
 from .snapshots import save_snapshot
 
@@ -32,7 +33,7 @@ class Recorder:
         self.directory = directory
         self._writer: Any = None
         self._sums: dict[str, list[float]] = {}
-        if "://" in directory:
+        if is_remote(directory):
             return
         try:
             from torch.utils.tensorboard import SummaryWriter
