@@ -12,9 +12,8 @@ from lsd_dask.workflows.extract_fragments import RelabelBlock, _ExtractBlock
 from lsd_dask.workflows.lsds import _DescribeBlock
 """
 
-#: Packages that take long to import. Readers of images import matplotlib, so this fails where
-#: `lsd_dask.stacks` imports dask_image at its top.
-HEAVY = {"torch", "gunpowder", "matplotlib", "neuroglancer", "pims"}
+#: Packages that take long to import. This fails where `lsd_dask.pngs` imports Pillow at its top.
+HEAVY = {"torch", "gunpowder", "matplotlib", "neuroglancer", "PIL"}
 
 
 def test_workers_import_no_heavy_packages() -> None:

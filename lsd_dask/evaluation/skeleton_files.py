@@ -11,8 +11,8 @@ a folder with ``nodes.*``,         the same
 
 Nodes have ``id``, ``z``, ``y``, ``x`` in world units, and may have ``masked`` (only true ones are read) and
 the id of their skeleton: ``component_id``, ``skeleton_id`` or ``neuron_id``. Edges have ``source`` and
-``target``; those of nodes that are not there are left out. That is the layout of the collections that the
-funkelab scripts read.
+``target``, in either order; those of nodes that are not there are left out. That is the layout of the
+collections that the funkelab scripts read. What some nodes have, all need to have, and each id is there once.
 """
 
 import io
@@ -27,12 +27,16 @@ import pyarrow.parquet as pq
 
 from .. import files
 from ..checks import naming, shown
-from ..id_lists import are_in, comparable, whole_numbers_of
+from ..id_lists import are_in, comparable
 from .skeleton_units import stated_units
-from .skeletons import Skeletons
+from .skeletons import Skeletons, whole_ids
 
 #: Columns that may hold the skeleton of a node: the first that is there is taken.
 SKELETON_COLUMNS = ("component_id", "skeleton_id", "neuron_id")
+
+#: Columns that hold ids, and those that hold positions; with ``masked``, all that are read.
+_IDS = ("id", "source", "target", *SKELETON_COLUMNS)
+_AXES = ("z", "y", "x")
 
 _ENDINGS = ("parquet", "csv", "json")
 
@@ -90,20 +94,19 @@ def read_skeletons(
     if mask is not None:
         table, source = _read_table(mask)
         with naming(source):
-            masked = _whole(table, "id")[_truth(table, "masked")]
-            skeletons = skeletons.take(are_in(skeletons.nodes, masked))
+            ids, wanted = _once(_column(table, "id")), _column(table, "masked")
+            skeletons = skeletons.take(are_in(skeletons.nodes, ids[wanted]))
     if components is not None:
         table, source = _read_table(components)
         with naming(source):
-            ids = _looked_up(skeletons.nodes, _whole(table, "id"), _whole(table, "component_id"))
+            ids = _looked_up(skeletons.nodes, _column(table, "id"), _column(table, "component_id"))
             skeletons = skeletons.changed(skeletons=ids)
     if synapses is not None:
         table, source = _read_table(synapses, also="edges")
         with naming(source):
             names = ("source", "target") if "source" in table else ("id",)
-            sites = np.concatenate(comparable(*(_whole(table, name) for name in names)))
-            at_synapses = are_in(skeletons.nodes, sites)
-            skeletons = skeletons.changed(synapses=at_synapses)
+            at_synapses = [are_in(skeletons.nodes, _column(table, name)) for name in names]
+            skeletons = skeletons.changed(synapses=np.logical_or.reduce(at_synapses))
     step, stated = stated_units(path, swc) if units is None else (1.0, units)
     return skeletons.changed(positions=skeletons.positions * (scale * step), units=stated)
 
@@ -111,7 +114,9 @@ def read_skeletons(
 def _swc_files(path: str) -> list[str]:
     if path.lower().endswith(".swc"):
         return [path]
-    return [files.join(path, name) for name in files.names(path) if name.lower().endswith(".swc")]
+    # Hidden files, such as the ._a.swc of some systems, are none.
+    names = (name for name in files.names(path) if not name.startswith("."))
+    return [files.join(path, name) for name in names if name.lower().endswith(".swc")]
 
 
 def _read_swc(paths: Sequence[str]) -> Skeletons:
@@ -125,8 +130,12 @@ def _read_swc(paths: Sequence[str]) -> Skeletons:
             ids, points, parents = _swc_rows(files.read_bytes(path).decode("utf-8", "replace"))
             children = np.flatnonzero(parents >= 0)
             rows = _looked_up(parents[children], ids, np.arange(len(ids)))
+            tree = Skeletons(points, np.stack([children, rows], axis=1))
+            # A forest has one edge less than nodes, for each of its trees.
+            if len(children) != len(ids) - len(np.unique(tree.skeletons)):
+                raise ValueError("found parents that go in a circle, expected trees")
         positions.append(points)
-        edges.append(count + np.stack([children, rows], axis=1))
+        edges.append(count + tree.edges)
         skeletons.append(np.full(len(ids), number))
         count += len(ids)
     return Skeletons(np.concatenate(positions), np.concatenate(edges), np.concatenate(skeletons))
@@ -141,26 +150,20 @@ def _swc_rows(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             continue
         try:
             sample, _, x, y, z, _, parent = words[:7]
-            rows.append((_whole_number(sample), (float(z), float(y), float(x)), _whole_number(parent)))
+            rows.append((sample, (float(z), float(y), float(x)), parent))
         except ValueError:
             raise ValueError(
                 f"line {number}: found {shown(line)}, expected id, type, x, y, z, radius and parent"
             ) from None
+        if not np.isfinite(rows[-1][1]).all():
+            raise ValueError(f"line {number}: found {shown(line)}, expected a position of finite numbers")
     if not rows:
         raise ValueError("found no sample, expected lines of id, type, x, y, z, radius and parent")
-    ids, positions, parents = zip(*rows, strict=True)
-    return whole_numbers_of(ids), np.array(positions), whole_numbers_of(parents)
-
-
-def _whole_number(text: str) -> int:
-    """A whole number that may be written as 7.0; ValueError for anything else."""
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-    if abs(number) >= 2**53 or number != int(number):
-        raise ValueError(f"found {text}, expected a whole number")
-    return int(number)
+    samples, positions, parents = zip(*rows, strict=True)
+    ids = whole_ids("id", samples)
+    if ids.min() < 0:
+        raise ValueError(f"found the id {ids.min()}, expected ids from 0 on, as a negative parent is none")
+    return ids, np.array(positions), whole_ids("parent", parents)
 
 
 def _read_nodes_and_edges(path: str) -> tuple[Columns, Columns, str]:
@@ -212,11 +215,24 @@ def _read_columns(path: str) -> Columns:
             table: pa.Table = (
                 pq.read_table(io.BytesIO(content))
                 if path.endswith(".parquet")
-                else pa_csv.read_csv(io.BytesIO(content))
+                # Ids as text: what is larger than int64 would be read as floats.
+                else pa_csv.read_csv(
+                    io.BytesIO(content),
+                    convert_options=pa_csv.ConvertOptions(
+                        column_types=dict.fromkeys(_IDS, pa.string()), strings_can_be_null=True
+                    ),
+                )
             )
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"not a readable table ({error})") from error
-        return {name: table[name].to_numpy() for name in table.column_names}
+        names = [name for name in (*_IDS, *_AXES, "masked") if name in table.column_names]
+        return {name: _values(name, _listed(table[name])) for name in names}
+
+
+def _listed(column: pa.ChunkedArray) -> Any:
+    """Values of a column; an array where none is missing and no text."""
+    plain = column.null_count == 0 and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+    return column.to_numpy() if plain else column.to_pylist()
 
 
 def _parse_json(content: bytes) -> Any:
@@ -233,20 +249,33 @@ def _parse_json(content: bytes) -> Any:
 
 
 def _columns(documents: Sequence[Any]) -> Columns:
-    """Documents as columns, of the keys that are in all of them and hold numbers."""
-    if not documents:
-        return {}
+    """Documents as columns, of the keys that are read and that any of them has."""
     if not all(isinstance(document, dict) for document in documents):
         wrong = next(document for document in documents if not isinstance(document, dict))
         raise ValueError(f"found {shown(wrong)}, expected documents with keys and values")
-    columns: Columns = {}
-    for key in documents[0]:
-        values = [_plain(document.get(key)) for document in documents]
-        if all(type(value) is int for value in values):
-            columns[key] = whole_numbers_of(values)
-        elif all(isinstance(value, int | float) for value in values):
-            columns[key] = np.array(values)
-    return columns
+    keys = [key for key in (*_IDS, *_AXES, "masked") if any(key in document for document in documents)]
+    return {key: _values(key, [_plain(document.get(key)) for document in documents]) for key in keys}
+
+
+def _values(name: str, values: Any) -> np.ndarray:
+    """A column as ids, positions or truth; ValueError, which names the row, where one is missing."""
+    if isinstance(values, np.ndarray):
+        if name in _AXES:
+            return values.astype(np.float64)
+        if values.dtype.kind in "iu":
+            return values if name in _IDS else values.astype(bool)
+        values = values.tolist()
+    missing = next((row for row, value in enumerate(values) if value is None), None)
+    if missing is not None:
+        raise ValueError(f"{name}: found none in row {missing}, expected one in each row, or in none")
+    if name in _IDS:
+        return whole_ids(name, values)
+    kinds: tuple[type, ...] = (int, float) if name in _AXES else (bool, int)
+    for row, value in enumerate(values):
+        if not isinstance(value, kinds) or (name in _AXES and isinstance(value, bool)):
+            expected = "a number" if name in _AXES else "true or false"
+            raise ValueError(f"{name}: found {shown(value)} in row {row}, expected {expected}")
+    return np.array(values, np.float64 if name in _AXES else bool)
 
 
 def _plain(value: Any) -> Any:
@@ -261,55 +290,42 @@ def _plain(value: Any) -> Any:
 
 
 def _from_columns(nodes: Columns, edges: Columns) -> Skeletons:
-    axes = [axis for axis in ("z", "y", "x") if axis in nodes]
+    axes = [axis for axis in _AXES if axis in nodes]
     missing = [name for name in ("id", "y", "x") if name not in nodes]
     if missing:
         raise ValueError(
             f"nodes have the columns {', '.join(nodes) or 'none'}, expected also {', '.join(missing)}"
         )
-    ids = _whole(nodes, "id")
+    ids = nodes["id"]
     column = next((name for name in SKELETON_COLUMNS if name in nodes), None)
-    ends = [_whole(edges, name) if edges else np.empty(0, np.int64) for name in ("source", "target")]
+    ends = [_column(edges, name) if edges else np.empty(0, np.int64) for name in ("source", "target")]
     there = are_in(ends[0], ids) & are_in(ends[1], ids)
     skeletons = Skeletons(
-        np.stack([np.asarray(nodes[axis], np.float64) for axis in axes], axis=1),
+        np.stack([nodes[axis] for axis in axes], axis=1),
         np.stack([_looked_up(end[there], ids, np.arange(len(ids))) for end in ends], axis=1),
-        _whole(nodes, column) if column else np.empty(0, np.int64),
+        nodes[column] if column else np.empty(0, np.int64),
         ids,
     )
-    return skeletons.take(_truth(nodes, "masked")) if "masked" in nodes else skeletons
+    return skeletons.take(nodes["masked"]) if "masked" in nodes else skeletons
 
 
-def _whole(table: Columns, name: str) -> np.ndarray:
-    """A column of whole numbers, which floats are only as far as they are exact."""
+def _column(table: Columns, name: str) -> np.ndarray:
     if name not in table:
         raise ValueError(f"found the columns {', '.join(table) or 'none'}, expected also {name}")
-    values = np.asarray(table[name])
-    if values.dtype.kind == "f" and (values == np.round(values)).all():
-        if np.abs(values).max(initial=0) >= 2**53:
-            raise ValueError(
-                f"column {name} holds {values.dtype} up to {np.abs(values).max():.17g}, where floats are not "
-                "exact: expected integers"
-            )
-        values = values.astype(np.int64)
-    if values.dtype.kind not in "iu":
-        raise ValueError(f"column {name} holds {values.dtype}, expected whole numbers")
-    return values
+    return table[name]
 
 
-def _truth(table: Columns, name: str) -> np.ndarray:
-    """A column that says yes or no: booleans, or numbers of which 0 is no."""
-    if name not in table:
-        raise ValueError(f"found the columns {', '.join(table) or 'none'}, expected also {name}")
-    values = np.asarray(table[name])
-    if values.dtype.kind not in "biu":
-        raise ValueError(f"column {name} holds {values.dtype}, expected true and false")
-    return values.astype(bool)
+def _once(ids: np.ndarray) -> np.ndarray:
+    """Ids, each of which is there once; ValueError otherwise."""
+    found, counts = np.unique(ids, return_counts=True)
+    if len(found) < len(ids):
+        raise ValueError(f"id: {found[counts > 1][0]} occurs more than once, expected each id once")
+    return ids
 
 
 def _looked_up(wanted: np.ndarray, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The value of each wanted id; ValueError where there is none."""
-    wanted, ids = comparable(wanted, ids)
+    """The value of each wanted id; ValueError where there is none, or an id occurs twice."""
+    wanted, ids = comparable(wanted, _once(ids))
     order = np.argsort(ids, kind="stable")
     rows = np.searchsorted(ids, wanted, sorter=order)
     there = rows < len(ids)

@@ -1,6 +1,7 @@
 """Skeletons: what annotators trace, as nodes with positions and edges between them."""
 
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,9 @@ from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..checks import described
+from ..checks import described, naming, shown
 from ..grids import Grid
-from ..id_lists import index_of, whole_numbers_of
+from ..id_lists import whole_numbers_of
 from ..lengths import convert
 
 
@@ -25,7 +26,8 @@ class Skeletons:
     positions
         float64, ``(n, 3)`` z, y, x or ``(n, 2)`` y, x, of the nodes, in world units.
     edges
-        int64, ``(m, 2)``, rows of the nodes that each edge joins; both are of one skeleton.
+        int64, ``(m, 2)``, rows of the nodes that each edge joins; both are of one skeleton. Edges have no
+        direction: one that is given both ways, or several times, is one; none joins a node to itself.
     skeletons
         int64, ``(n,)``, the skeleton of each node; by default each connected component is one, from 1 on,
         also of what `take` leaves.
@@ -91,8 +93,6 @@ class Skeletons:
         if len(np.unique(nodes)) < count:
             ids, found = np.unique(nodes, return_counts=True)
             raise ValueError(f"nodes: {ids[found > 1][0]} occurs more than once")
-        if skeletons.max(initial=0) > np.iinfo(np.int64).max:
-            raise ValueError(f"skeletons: found the id {skeletons.max()}, expected at most 2**63 - 1")
         across = np.flatnonzero(skeletons[edges[:, 0]] != skeletons[edges[:, 1]])
         if across.size:
             u, v = edges[across[0]]
@@ -100,7 +100,9 @@ class Skeletons:
                 f"edges: found one between nodes {nodes[u]} of skeleton {skeletons[u]} and {nodes[v]} of "
                 f"skeleton {skeletons[v]}, expected edges within skeletons"
             )
-        columns = (positions, edges, skeletons.astype(np.int64, copy=False), nodes, synapses)
+        if skeletons.dtype.kind == "i" or skeletons.max(initial=0) < 2**63:
+            skeletons = skeletons.astype(np.int64, copy=False)
+        columns = (positions, edges, skeletons, nodes, synapses)
         for name, column in zip(_COLUMNS, columns, strict=True):
             object.__setattr__(self, name, column)
 
@@ -204,10 +206,12 @@ class Skeletons:
 
         Notes
         -----
-        Rows are in the order of the graph's nodes. Where these are not whole numbers, they are numbered.
+        Rows are in the order of the graph's nodes. Where these are not whole numbers, they are numbered. Of a
+        graph with directed or parallel edges, each pair of nodes has one edge.
         """
         rows: dict[Hashable, int] = {node: row for row, node in enumerate(graph)}
-        positions, ids = [], []
+        positions: list[np.ndarray] = []
+        ids: list[Any] = []
         for node, attributes in graph.nodes(data=True):
             wanted = [*position_attributes, *([skeleton_id_attribute] if skeleton_id_attribute else [])]
             missing = [name for name in wanted if name not in attributes]
@@ -217,17 +221,55 @@ class Skeletons:
                     f"node {node!r}: found the attributes {found}, expected also {', '.join(missing)}"
                 )
             position = [attributes[name] for name in position_attributes]
-            positions.append(position[0] if len(position) == 1 else position)
+            with naming(f"node {node!r}"):
+                found_at = np.array(position[0] if len(position) == 1 else position, float)
+            if found_at.ndim != 1 or (positions and found_at.shape != positions[0].shape):
+                raise ValueError(
+                    f"node {node!r}: found the position {shown(position)}, expected a number an axis"
+                )
+            positions.append(found_at)
             if skeleton_id_attribute:
                 ids.append(attributes[skeleton_id_attribute])
-        numbered = all(isinstance(node, int | np.integer) for node in rows)
-        nodes = [index_of(node, "nodes") for node in rows] if numbered else range(len(rows))
+        numbered = all(isinstance(node, int | np.integer) and not isinstance(node, bool) for node in rows)
         return cls(
-            np.array(positions, float).reshape(len(rows), -1) if rows else np.empty((0, 3)),
+            np.stack(positions) if positions else np.empty((0, 3)),
             np.array([[rows[u], rows[v]] for u, v in graph.edges()], np.int64).reshape(-1, 2),
-            whole_numbers_of([index_of(each, "skeletons") for each in ids]),
-            whole_numbers_of(nodes),
+            whole_ids(str(skeleton_id_attribute), ids),
+            whole_ids("nodes", list(rows)) if numbered else np.arange(len(rows)),
         )
+
+
+def whole_ids(name: str, values: Sequence[Any]) -> np.ndarray:
+    """Ids as int64, or uint64 where one needs it, exactly: none passes through a float.
+
+    Whole numbers are also taken as text, and as floats up to 2**53; ValueError for anything else, which names
+    the row.
+
+    Examples
+    --------
+    >>> whole_ids("id", [2**63 + 1, np.int64(7), "9007199254740993", 4.0])
+    array([9223372036854775809,                   7,    9007199254740993,
+                             4], dtype=uint64)
+    """
+    numbers = [_whole_id(name, row, value) for row, value in enumerate(values)]
+    least, most = min(numbers, default=0), max(numbers, default=0)
+    if least < -(2**63) or most >= 2**64 or (least < 0 and most >= 2**63):
+        raise ValueError(f"{name}: found ids from {least} to {most}, expected ids that fit into 64 bits")
+    return whole_numbers_of(numbers)
+
+
+def _whole_id(name: str, row: int, value: Any) -> int:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+\s*", value):
+        return int(value)
+    try:
+        number = float(value) if not isinstance(value, bool) else float("nan")
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not number.is_integer() or abs(number) > 2**53:
+        raise ValueError(f"{name}: found {shown(value)} in row {row}, expected whole numbers, none rounded")
+    return int(number)
 
 
 _COLUMNS = ("positions", "edges", "skeletons", "nodes", "synapses")
@@ -253,7 +295,11 @@ def _edges(edges: ArrayLike, count: int) -> np.ndarray:
         raise ValueError(
             f"edges: found {wrong.tolist()}, expected rows of the {count} nodes, from 0 to {count - 1}"
         )
-    return found.astype(np.int64, copy=False)
+    ends = np.sort(found.astype(np.int64, copy=False), axis=1)
+    _, first = np.unique(ends, axis=0, return_index=True)
+    kept = np.sort(first)
+    once: np.ndarray = found[kept[ends[kept, 0] != ends[kept, 1]]].astype(np.int64, copy=False)
+    return once
 
 
 def _components(count: int, edges: np.ndarray) -> np.ndarray:
