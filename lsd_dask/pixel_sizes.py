@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 import tifffile
 
 from .checks import shown
+from .lengths import convert
 from .scanimage import settings_of, sizes_of
-from .units import UNKNOWN, convert, unit_name
+from .units import UNKNOWN, unit_name
 
 #: Pixels of tags that count are smaller than this, in micrometers; dots of printers, 2,400 an inch, are not.
 LARGEST = 10.0

@@ -168,12 +168,13 @@ def _describe(file: str, _changed: int, size: int) -> Tiff:
         _check_grey(images[0], kind, axes)
         dims, lengths = _dims_of(axes, shape)
         plane_ndim = len(dims) if offset else _plane_ndim(lengths, images[0].size)
-        if offset and offset + math.prod(lengths) * images[0].dtype.itemsize > size:
+        dtype = np.dtype(images[0].dtype)
+        if offset and offset + math.prod(lengths) * dtype.itemsize > size:
             raise ValueError(f"{_CUT_SHORT}: its {kind} metadata speak of {lengths} voxels in {size:,} bytes")
         pixel_size = pixel_size_of(tif, kind)
     for other in {path for path, _ in planes} - {file}:
         _check_companion(other, images[0])
-    return Tiff(dims, lengths, images[0].dtype, tuple(planes), plane_ndim, offset, pixel_size)
+    return Tiff(dims, lengths, dtype, tuple(planes), plane_ndim, offset, pixel_size)
 
 
 def _images(tif: tifffile.TiffFile, n_pages: int, size: int) -> _Pages:
@@ -184,6 +185,8 @@ def _images(tif: tifffile.TiffFile, n_pages: int, size: int) -> _Pages:
             raise ValueError(f"found {len(pages)} of {n_pages} pages")
     images = [page for page in pages if not page.is_reduced] or pages
     first = images[0]
+    if first.dtype is None:
+        raise ValueError(f"page {first.index + 1} holds values of a type that cannot be read")
     for page in images:
         if (page.shape, page.dtype, page.photometric) != (first.shape, first.dtype, first.photometric):
             raise ValueError(
@@ -255,12 +258,13 @@ def _from_series(
     if len(tif.pages) == 1 and math.prod(shape) > one.keyframe.size and one.dataoffset:
         return kind, axes, shape, [(tif.filehandle.path, 0)], one.dataoffset
     pages = [one.pages[i] for i in range(len(one.pages))]
-    if any(page is None for page in pages):
+    planes = [(page.parent.filehandle.path, page.index) for page in pages if page is not None]
+    if len(planes) < len(pages):
         raise ValueError(
-            f"its {kind} metadata speak of {len(pages)} pages, of which {pages.count(None)} are not there; "
-            "are files of the set missing beside it?"
+            f"its {kind} metadata speak of {len(pages)} pages, of which {len(pages) - len(planes)} are not "
+            "there; are files of the set missing beside it?"
         )
-    return kind, axes, shape, [(page.parent.filehandle.path, page.index) for page in pages], None
+    return kind, axes, shape, planes, None
 
 
 def _check_all_placed(file: str, images: _Pages, planes: Sequence[tuple[str, int]], kind: str) -> None:

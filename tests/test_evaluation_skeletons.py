@@ -150,7 +150,7 @@ def test_without_ids_each_component_is_a_skeleton_also_after_a_cut(tmp_path: Pat
         ("a.json", "[1]", r"a\.json: found \[1\], expected an object with the lists nodes"),
         ("a.json", '{"nodes": [3]}', r"a\.json: found 3, expected documents"),
         ("a.json", '{"nodes": [{"id": 1, "z": 0, "y": 0}]}', r"columns id, z, y, expected also x"),
-        ("a.json", '{"nodes": [{"id": 1.5, "y": 0, "x": 0}]}', r"id: found 1\.5 in row 0, expected whole numbers"),
+        ("a.json", '{"nodes": [{"id": 1.5, "y": 0, "x": 0}]}', r"id: found 1\.5 in row 0, expected whole"),
         ("a.json", '{"nodes": [{"id": 1, "y": NaN, "x": 0}]}', r"a\.json: positions: found \[nan, 0\.0\]"),
         (
             "a.json",

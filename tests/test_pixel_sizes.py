@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lsd_dask.grids import Grid
-from lsd_dask.units import convert
+from lsd_dask.lengths import convert
 from lsd_dask.volumes import grid_of, open_volume
 
 STACK = np.random.default_rng(0).integers(0, 255, (5, 6, 7)).astype("uint8")
