@@ -100,9 +100,9 @@ class Skeletons:
                 f"edges: found one between nodes {nodes[u]} of skeleton {skeletons[u]} and {nodes[v]} of "
                 f"skeleton {skeletons[v]}, expected edges within skeletons"
             )
-        if skeletons.dtype.kind == "i" or skeletons.max(initial=0) < 2**63:
-            skeletons = skeletons.astype(np.int64, copy=False)
-        columns = (positions, edges, skeletons, nodes, synapses)
+        if skeletons.max(initial=0) > np.iinfo(np.int64).max:
+            raise ValueError(f"skeletons: found the id {skeletons.max()}, expected at most 2**63 - 1")
+        columns = (positions, edges, skeletons.astype(np.int64, copy=False), nodes, synapses)
         for name, column in zip(_COLUMNS, columns, strict=True):
             object.__setattr__(self, name, column)
 
@@ -242,7 +242,7 @@ class Skeletons:
 def whole_ids(name: str, values: Sequence[Any]) -> np.ndarray:
     """Ids as int64, or uint64 where one needs it, exactly: none passes through a float.
 
-    Whole numbers are also taken as text, and as floats up to 2**53; ValueError for anything else, which names
+    Whole numbers are also taken as text, and as floats below 2**53; ValueError for anything else, which names
     the row.
 
     Examples
@@ -267,7 +267,7 @@ def _whole_id(name: str, row: int, value: Any) -> int:
         number = float(value) if not isinstance(value, bool) else float("nan")
     except (TypeError, ValueError):
         number = float("nan")
-    if not number.is_integer() or abs(number) > 2**53:
+    if not number.is_integer() or abs(number) >= 2**53:
         raise ValueError(f"{name}: found {shown(value)} in row {row}, expected whole numbers, none rounded")
     return int(number)
 
