@@ -1,6 +1,6 @@
 """Write the page on what is refused by having it refused: ``python docs/refuse.py``.
 
-Each row of the page is a call that is made here; its message is the one that the call gives. A test makes the page
+Each row of the page is a call that is made here, and shows the message that it gives. A test makes the page
 anew and compares.
 """
 
@@ -146,7 +146,7 @@ SECTIONS: dict[str, list[Refusal]] = {
         ),
         Refusal(
             "A region outside of the volume",
-            lambda: fragments(roi_offset=(0, 0, 0), roi_shape=(400, 400, 400)),
+            lambda: fragments(roi_offset=(0, 0, 0), roi_shape=(9600, 960, 960)),
             "Nothing is cropped without being asked for.",
         ),
         Refusal(
@@ -180,7 +180,7 @@ SECTIONS: dict[str, list[Refusal]] = {
     "Ids": [
         Refusal(
             "An id that is a float",
-            lambda: evaluation.ContingencyTable.count(LABELS, LABELS).without([2.0**60]),
+            lambda: evaluation.ContingencyTable.from_volumes(LABELS, LABELS).without([2.0**60]),
             "Which id it was is no longer known.",
         ),
     ],
@@ -300,12 +300,12 @@ def _row(refusal: Refusal) -> str:
 _BEGIN = """\
 # What is refused, and why
 
-A wrong result without a word is worse than an error. So what cannot be right, or can be read in two ways, is refused
-before any work begins, and nothing is changed by it. A message names the file or the key, what was found and what was
-expected. All of those below are made by the calls in `docs/refuse.py`, which writes this page.
+A wrong result without a word is worse than an error. So what cannot be right, or can be read in two ways, is
+refused before any work begins, and nothing is changed by it. A message names the file or the key, what was found
+and what was expected. All of those below are made by the calls in `docs/refuse.py`, which writes this page.
 
-Not refused are things that may be right though they look odd, such as affinities of uint8 none of which is above 1;
-these get a word on the terminal, once.
+What may be right though it looks odd is not refused and gets a word on the terminal: affinities of uint8 none of
+which is above 1, raw data next to black, sections missing in a row of numbers, skeletons mostly in background.
 """
 
 
