@@ -1,9 +1,9 @@
 """The power goes, at any moment of any step: nothing that was recorded is lost, and the rerun ends the same.
 
 A real file system: ext4 on a loop device, which is told to forget, from one moment to the next, all that it
-has not written yet. Where the folders of shards are not brought to the disk (`disks.sync_folder` does
-nothing), or the shards themselves are not (`DiskStore` is zarr's own store), shards of recorded blocks are
-missing or empty afterwards, and are made a second time, which the test sees.
+has not written yet. With zarr's own store in place of `DiskStore`, shards of recorded blocks are missing or
+empty after the first cut. That folders are brought to the disk (`disks.sync_folder`) does not show here:
+ext4 writes the names with the file that is brought to the disk last. Other file systems promise less.
 """
 
 import contextlib
