@@ -112,6 +112,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "memory": ("8 GB", ["8 GB"]),
     "walltime": ("12:00", ["12:00"]),
     "job_extra_directives": (("-A my lab", "-C [a|b], c"), ["-A my lab", "-C [a|b], c"]),
+    "verify": (True, []),
     "security": ("temporary", ["temporary"]),
     "performance_report": ("my report.html", ["my report.html"]),
     "report": ("a page.html", ["a page.html"]),
