@@ -300,12 +300,14 @@ def _row(refusal: Refusal) -> str:
 _BEGIN = """\
 # What is refused, and why
 
-A wrong result without a word is worse than an error. So what cannot be right, or can be read in two ways, is
-refused before any work begins, and nothing is changed by it. A message names the file or the key, what was found
-and what was expected. All of those below are made by the calls in `docs/refuse.py`, which writes this page.
+A wrong result without a word is worse than an error. So what cannot be right, or can be read in two ways,
+is refused before any work begins, and nothing is changed by it. A message names the file or the key, what was
+found and what was expected. All of those below are made by the calls in `docs/refuse.py`, which writes this
+page.
 
-What may be right though it looks odd is not refused and gets a word on the terminal: affinities of uint8 none of
-which is above 1, raw data next to black, sections missing in a row of numbers, skeletons mostly in background.
+What may be right though it looks odd is not refused and gets a word on the terminal: affinities of uint8 none
+of which is above 1, raw data next to black, sections missing in a row of numbers, skeletons mostly in
+background.
 """
 
 

@@ -14,7 +14,7 @@ from dask.delayed import delayed
 
 from . import ids
 from .agglomeration import LookupTable, agglomerate
-from .checks import check_array, check_axes, real_number, whole_number, whole_numbers
+from .checks import check_array, check_axes, naming, real_number, whole_number, whole_numbers
 from .grids import Grid, Region
 from .masks import align_mask
 from .neighborhoods import Direct, DirectReader, agreed, direct_for
@@ -135,7 +135,8 @@ def extract_fragments(
     check_sections(rules, grid.shape)
     check_refinement(filter_fragments, epsilon_agglomerate, remove_debris)
     refined = bool(filter_fragments or epsilon_agglomerate or remove_debris)
-    offsets = agreed(neighborhood, stated_by(affinities), len(affinities), grid.ndim)
+    with naming("affinities"):
+        offsets = agreed(neighborhood, stated_by(affinities), len(affinities), grid.ndim)
     direct = direct_for(offsets, grid.shape, sections=fragments_in_xy and not refined)
     ids.check_extent(grid.shape)
     volumes: list[Volume] = [affinities]

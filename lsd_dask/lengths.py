@@ -99,7 +99,7 @@ def likely_unit(units: str, fits: Callable[[float], bool]) -> str | None:
 
     Examples
     --------
-    >>> likely_unit("micrometer", lambda factor: 0.1 < 80 * factor < 1)
+    >>> likely_unit("micrometer", lambda factor: 0.1 < 800 * factor < 1)
     'nanometer'
     """
     others = [unit for unit in _COMMON if unit != unit_name(units) and can_convert(unit, units)]

@@ -351,7 +351,8 @@ def check_graph_input(
             raise ValueError(
                 f"Affinities ({places[0]}) and fragments ({places[1]}) do not lie in the same place."
             )
-    offsets = agreed(neighborhood, stated_by(affinities), len(affinities), ndim)
+    with naming("affinities"):
+        offsets = agreed(neighborhood, stated_by(affinities), len(affinities), ndim)
     direct_for(offsets, fragments.shape)
     return lifted(offsets)
 

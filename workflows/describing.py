@@ -19,7 +19,7 @@ def option_type(model: type[Config], key: str) -> Any:
     --------
     >>> from lsd_dask.workflows.models import SegmentConfig
     >>> option_type(SegmentConfig, "block_size")
-    tuple[float, ...]
+    tuple[float | str, ...]
     """
     hint = typing.get_type_hints(model)[key]
     alternatives = [each for each in typing.get_args(hint) if each is not NoneType]

@@ -24,8 +24,8 @@ OPENED: dict[str, Row] = {
     "the metadata themselves": (
         "good.zarr/volumes/labels/zarr.json",
         {},
-        FileNotFoundError,
-        ("holds no array 'zarr.json'", "the container itself"),
+        ValueError,
+        ("labels/zarr.json", "a file of zarr's own"),
     ),
     "a group": (
         "good.zarr/volumes",
@@ -178,9 +178,14 @@ OPENED: dict[str, Row] = {
         ("expected axes [channel,] z, y, x", "shape ()"),
     ),
     "a folder called like an HDF5 file": ("folder.h5/noise", {}, FileNotFoundError, ("no such HDF5 file",)),
-    "a first section cut short": ("first", {}, ValueError, ("s0.png: this is no image", "cut short")),
-    "two voxel sizes of a stack": (
+    "sections of different shapes": (
         "uneven",
+        {},
+        ValueError,
+        ("s1.png: expected a section of shape (8, 8)", "found (8, 9)"),
+    ),
+    "two voxel sizes of a stack": (
+        "second",
         {"voxel_size": (4, 4)},
         ValueError,
         ("voxel_size needs 3 numbers (z, y, x), but has 2",),
@@ -233,8 +238,8 @@ READ = {
     "a shard of something else": ("shard_other.zarr/volumes/noise", "was a file of the array cut short?"),
     "a chunk of format 2 cut short": ("v2_chunk.zarr/noise", "was a file of the array cut short?"),
     "HDF5 damaged inside": ("damaged.h5/noise", "the HDF5 file is damaged or was cut short"),
-    "a second section cut short": ("second", "s1.png: this is no image that can be read"),
-    "sections of different shapes": ("uneven", "s1.png: expected a section of shape (1, 8, 8)"),
+    "a first section cut short": ("first", "s0.png: the image is damaged or was cut short"),
+    "a second section cut short": ("second", "s1.png: the image is damaged or was cut short"),
 }
 
 

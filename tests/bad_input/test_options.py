@@ -34,7 +34,7 @@ DESCRIBED: dict[str, Options] = {
     "a sigma beyond all volumes": (
         {"sigma": (2, 1e6, 2)},
         ValueError,
-        "which is 1e+06 samples of voxels of size (1.0, 1.0, 1.0), expected at most 10000 in mode 'gaussian'",
+        "which is 1e+06 samples of voxels of size (1.0, 1.0, 1.0) voxel, expected at most 10000 in mode",
     ),
     "a ball beyond all memory": (
         {"sigma": 1000, "mode": "sphere"},

@@ -166,7 +166,7 @@ PLACES: dict[str, tuple[str, type[Exception], str]] = {
     "in an HDF5 file without a name": ("good.h5", ValueError, "expected a file and the name of a dataset"),
     "in an HDF5 file cut short": ("cut9.h5/new", ValueError, "the HDF5 file is damaged or was cut short"),
     "in a folder named as HDF5": ("folder.h5/new", IsADirectoryError, "expected an HDF5 file"),
-    "on metadata": ("good.zarr/volumes/zarr.json", FileExistsError, "a file is already there"),
+    "on metadata": ("good.zarr/volumes/zarr.json", ValueError, "a file of zarr's own"),
     "beside a group cut short": ("parent.zarr/volumes/new", ValueError, METADATA),
     "on an array cut short": ("half.zarr/volumes/labels", ValueError, METADATA),
 }
