@@ -19,8 +19,10 @@ References
 
 import difflib
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -153,15 +155,15 @@ class MergeTree:
         ends = np.stack([rows_of(self.ids, graph.edges.u), rows_of(self.ids, graph.edges.v)], axis=1)
         return scores_of(kernels.joining_levels(self.parents, self.levels, ends))
 
-    def to_parquet(self, path: str) -> None:
-        """Write the tree: one row a fragment, with the component it joined and when."""
+    def to_parquet(self, path: str, facts: Mapping[str, Any] | None = None) -> None:
+        """Write the tree: one row a fragment, with the component it joined and when; and facts about it."""
         columns = {
             "fragment": self.ids,
             "parent": self.ids[self.parents],
             "level": self.levels,
             "score": self.scores,
         }
-        parquet.write_table(path, columns, {"merge_function": self.merge_function})
+        parquet.write_table(path, columns, {**(facts or {}), "merge_function": self.merge_function})
 
     @classmethod
     def from_parquet(cls, path: str) -> "MergeTree":
@@ -253,9 +255,9 @@ class LookupTable:
             raise KeyError(f"Fragment {fragment} is not in this lookup table of {len(self)} fragments.")
         return int(self.values[row])
 
-    def to_parquet(self, path: str) -> None:
-        """Write the table: columns fragment and segment."""
-        parquet.write_table(path, {"fragment": self.keys, "segment": self.values})
+    def to_parquet(self, path: str, facts: Mapping[str, Any] | None = None) -> None:
+        """Write the table: columns fragment and segment; and facts about it."""
+        parquet.write_table(path, {"fragment": self.keys, "segment": self.values}, facts)
 
     @classmethod
     def from_parquet(cls, path: str) -> "LookupTable":

@@ -4,8 +4,9 @@ import os
 import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from .missing import listed, missing_array, missing_path
 from .names import check_key
 from .paths import PRECOMPUTED as PRECOMPUTED
 from .paths import normalise_path as normalise_path
+from .storage import MARK
 from .stores import is_remote as is_remote
 from .stores import retried
 from .zarr_stores import opened_with
@@ -142,12 +144,15 @@ def arrays_below(group: zarr.Group, path: str) -> list[str]:
         If the metadata of one of them cannot be read.
     """
     try:
-        members = retried(lambda: group.members(max_depth=None), path, "listing it")
+        with warnings.catch_warnings():
+            # Tables and ledgers lie beside the arrays.
+            warnings.filterwarnings("ignore", "Object at .* is not recognized", zarr.errors.ZarrUserWarning)
+            members = retried(lambda: group.members(max_depth=None), path, "listing it")
     except _BROKEN as error:
         raise ValueError(
             f"{path}: the zarr metadata of an array or group below cannot be read: {error}"
         ) from error
-    return sorted(name for name, member in members if isinstance(member, zarr.Array))
+    return sorted(name for name, member in members if isinstance(member, zarr.Array) and not is_part(name))
 
 
 def check_free(path: str, overwrite: bool) -> bool:
@@ -280,7 +285,7 @@ def create_array(
         # Without an array to replace, the folder must not be emptied: tables may lie in it.
         if check_free(path, overwrite):
             # Not by zarr, which does not notice what an object store failed to delete: old voxels would show.
-            files.remove(path)
+            _remove_array(path)
         array = retried(
             lambda: zarr.create_array(
                 name=name,
@@ -301,38 +306,63 @@ def create_array(
     return array
 
 
-@contextmanager
-def replaced(path: str, parent_attributes: ParentAttributes) -> Iterator[str]:
-    """Let an array be written beside the one that it is to replace, and take its place when it is complete.
+def put_in_place(beside: str, path: str, parent_attributes: ParentAttributes, *, overwrite: bool) -> None:
+    """Move an array that was written beside its place there; an old one stays until then.
 
     Parameters
     ----------
+    beside : str
+        Of an array that is complete.
     path : str
-        Of an array that is there; it stays as it is if writing the other one fails.
+        Its place.
     parent_attributes : callable
         As for `create_array`.
+    overwrite : bool
+        Whether an array that is there is replaced.
 
-    Yields
+    Raises
     ------
-    str
-        Path of the array to create and write.
+    FileExistsError
+        If an array is there and `overwrite` is False.
     """
     container, _, found = container_of(path)
-    folder = f"{path}.{uuid.uuid4().hex}.partial"
-    beside = files.join(folder, path.rsplit("/", 1)[-1])
-    try:
-        yield beside
-    except BaseException:
-        _discard(folder)
-        raise
     with _lock(container):
-        files.remove(path)
+        if check_free(path, overwrite):
+            _remove_array(path)
         files.move(beside, path)
         retried(lambda: _describe(path, found or 3, parent_attributes), path, "describing the array")
-    files.remove(folder)
 
 
-def _discard(folder: str) -> None:
+def is_part(name: str) -> bool:
+    """Whether a name is that of a file or folder which is not complete yet.
+
+    Examples
+    --------
+    >>> is_part("raw.0123456789abcdef0123456789abcdef.partial"), is_part("raw")
+    (True, False)
+    """
+    return any(files.PARTIAL.search(part) for part in name.split("/"))
+
+
+def _remove_array(path: str) -> None:
+    """Remove an array, and the coarser levels that `build_pyramid` made of it."""
+    levels = f"{path}_levels"
+    group = open_node(levels)
+    made = dict(group.arrays()) if isinstance(group, zarr.Group) else {}
+    aside = f"{path}.{uuid.uuid4().hex}.partial"
+    if is_remote(path):
+        files.remove(path)
+    else:
+        # Not bit by bit: a folder that lost its metadata first would show its old voxels in a new array.
+        files.move(path, aside)
+        files.remove(aside)
+    for name, level in made.items():
+        mark = level.attrs.get(MARK)
+        if isinstance(mark, Mapping) and mark.get("step") == "build_pyramid":
+            files.remove(files.join(levels, name))
+
+
+def discard(folder: str) -> None:
     """Remove a folder that tasks may still write to: those at work when another one failed."""
     for _ in range(20):
         # What was written meanwhile keeps a folder from being removed.

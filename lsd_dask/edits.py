@@ -183,7 +183,7 @@ class Edits:
             pyarrow.csv.write_csv(pa.table(columns), buffer)
             files.write_bytes(path, buffer.getvalue())
         else:
-            parquet.write_table(path, columns)
+            parquet.write_table(path, columns, {"of": fragments_beside(path)})
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> "Edits":
@@ -209,6 +209,16 @@ class Edits:
                 tuple((u, v) for u, v, kind in rows if kind == MUST_LINK),
                 tuple((u, v) for u, v, kind in rows if kind == CANNOT_LINK),
             )
+
+
+def fragments_beside(path: str) -> str | None:
+    """Name of the run that made the fragments whose region graph lies beside a table, where that is known."""
+    nodes = files.join(path.rpartition("/")[0] or ".", "nodes.parquet")
+    if not files.is_file(nodes):
+        return None
+    made_of = parquet.facts_of(nodes).get("mark", {}).get("made_of", {})
+    run = made_of.get("fragments", {}).get("run")
+    return None if run is None else str(run)
 
 
 def append_edits(

@@ -23,7 +23,11 @@ from .stores import StoreError, filesystem, has_folders, is_remote, protocols_of
 _LISTED_AT_ONCE = 32
 
 #: Ends the name of a file that is not complete yet: what we write, and what zarr does.
-_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+
+#: Files that make a folder an array.
+_METADATA = ("zarr.json", ".zarray")
 
 
 def join(directory: str | os.PathLike[str], *parts: str) -> str:
@@ -190,6 +194,8 @@ def move(path: str, to: str) -> None:
     found = retried(lambda: fs.find(inner), path, "listing it")
     if not found:
         raise FileNotFoundError(f"{path}: there is nothing to be moved to {to}")
+    # What says that there is an array comes last: one that is copied in part is none.
+    found.sort(key=lambda one: one.rsplit("/", 1)[-1] in _METADATA)
     copies = [target + one.removeprefix(inner.rstrip("/")) for one in found]
     retried(lambda: fs.copy(found, copies), path, f"copying it to {to}")
     remove(path)
@@ -207,7 +213,7 @@ def remove_partial(path: str) -> None:
     below = (Path(folder, name) for folder, _, found in os.walk(place) for name in found)
     beside = place.parent.glob(f"{glob.escape(place.name)}.*.partial")
     for left in itertools.chain([place], beside, below):
-        if _PARTIAL.search(left.name) and not left.is_dir():
+        if PARTIAL.search(left.name) and not left.is_dir():
             # Its writer may be alive after all, and be done.
             left.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from .checks import naming, real_numbers, whole_number
 from .grids import Grid
 from .metadata import Layout
 from .neighborhoods import KEY, frozen, on_coarser_level
-from .storage import StoredVolume, fingerprint_of
+from .storage import StoredVolume, fingerprint_of, run_in
 
 
 def open_stored(
@@ -88,6 +88,7 @@ def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolu
         fingerprint=fingerprint_of(array),
         dropped_axes=layout.dropped_axes,
         neighborhood=frozen(array.attrs.get(KEY)),
+        run=run_in(dict(array.attrs)),
     )
 
 

@@ -7,6 +7,8 @@ References
 .. [1] https://cremi.org/data/
 """
 
+import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from . import files
 from .containers import is_remote
 from .files import split_at
 from .grids import Grid, Region
@@ -133,7 +136,10 @@ def created_hdf5(
     chunk_shape: Sequence[int] | None,
     overwrite: bool,
 ) -> Iterator[StoredHDF5]:
-    """Create a dataset that is to be filled, by this process alone, and name it when it is.
+    """Create a dataset that is to be filled, by this process alone.
+
+    The file is written as a copy beside its place, and moved there when the dataset is complete: one whose
+    writer is killed may be left such that nothing in it can be read.
 
     Parameters
     ----------
@@ -152,7 +158,7 @@ def created_hdf5(
     Yields
     ------
     StoredHDF5
-        Under another name, which it loses when the body of the with statement is done.
+        In the copy, which takes the place of the file when the body of the with statement is done.
 
     Raises
     ------
@@ -164,6 +170,8 @@ def created_hdf5(
         If there is a folder where the file should be.
     ValueError
         If the file is remote or damaged, or the path names no dataset.
+    OSError
+        If somebody else changed the file meanwhile.
     """
     file_path, name = split_at(path, SUFFIXES) or (path, "")
     if is_remote(path):
@@ -176,36 +184,42 @@ def created_hdf5(
     lead = () if channels is None else (channels,)
     chunk = tuple(chunk_shape or chunk_shape_for([max(n, 1) for n in grid.shape]))
     chunk = tuple(min(c, max(n, 1)) for c, n in zip(chunk, grid.shape, strict=True))
-    partial = f"{name}.partial"
+    state = None
     if Path(file_path).exists():
-        # Opened for reading only: what is refused leaves a file as it was.
         with _readable(path), h5py.File(file_path, "r") as file:
             _check_free(file, name, path, overwrite)
-    with _readable(path), h5py.File(file_path, "a") as file:
-        if partial in file:
-            del file[partial]
-        dataset = file.create_dataset(
-            partial, lead + grid.shape, dtype, chunks=lead + chunk, compression="gzip", compression_opts=4
+        state = files.version(file_path)
+    beside = f"{file_path}.{uuid.uuid4().hex}.partial"
+    files.remove_partial(file_path)
+    try:
+        if state is not None:
+            shutil.copyfile(file_path, beside)
+        with _readable(path), h5py.File(beside, "a") as file:
+            if name in file:
+                del file[name]
+            dataset = file.create_dataset(
+                name, lead + grid.shape, dtype, chunks=lead + chunk, compression="gzip", compression_opts=4
+            )
+            dataset.attrs.update({**attributes, **volume_attributes(grid, channels)})
+            # What CREMI's own reader asks for.
+            file.attrs.setdefault("file_format", "0.2")
+        dims = ("channel",) * len(lead) + grid.dims
+        yield StoredHDF5(
+            path=path,
+            grid=grid,
+            dims=dims,
+            shape=lead + grid.shape,
+            dtype=dtype,
+            write_shape=chunk,
+            neighborhood=frozen(attributes.get(KEY)),
+            file=beside,
+            dataset=name,
         )
-        dataset.attrs.update({**attributes, **volume_attributes(grid, channels)})
-        # What CREMI's own reader asks for.
-        file.attrs.setdefault("file_format", "0.2")
-    dims = ("channel",) * len(lead) + grid.dims
-    yield StoredHDF5(
-        path=path,
-        grid=grid,
-        dims=dims,
-        shape=lead + grid.shape,
-        dtype=dtype,
-        write_shape=chunk,
-        neighborhood=frozen(attributes.get(KEY)),
-        file=file_path,
-        dataset=partial,
-    )
-    with _readable(path), h5py.File(file_path, "r+") as file:
-        if name in file:
-            del file[name]
-        file.move(partial, name)
+        if state != (files.version(file_path) if Path(file_path).exists() else None):
+            raise OSError(f"{file_path}: was changed by somebody else while {name} was written; try again")
+        Path(beside).replace(file_path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
 
 
 def _check_free(file: h5py.File, name: str, path: str, overwrite: bool) -> None:

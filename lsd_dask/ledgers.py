@@ -74,6 +74,16 @@ class Ledger:
         name = self.header().get("run")
         return None if name is None else str(name)
 
+    def run(self) -> str | None:
+        """Name of the run that is recorded, or about to begin: what it writes is to carry it."""
+        header = self.header()
+        return header.get("run", header.get("coming"))
+
+    def known_runs(self) -> set[str]:
+        """Names of the runs whose output may lie there: besides `run`, those it replaces until it begins."""
+        header = self.header()
+        return {str(name) for name in (self.run(), *header.get("replaced", ())) if name is not None}
+
     def recorded_identity(self) -> Mapping[str, Any]:
         """Identity of the run that is recorded; empty where there is none."""
         return dict(self.header().get("identity", {}))
@@ -90,20 +100,26 @@ class Ledger:
         """Forget all records of blocks; what is recorded then is that a run was about to begin.
 
         The run's output is prepared before `begin`, so that one that was killed in between is not taken for
-        one that can be resumed.
+        one that can be resumed. The coming run has its name already, as its output carries it.
         """
         locks.check_held(self.directory)
-        files.write_json(self._path(_HEADER), {"identity": self.identity})
+        header = {
+            "identity": self.identity,
+            "coming": uuid.uuid4().hex,
+            "replaced": sorted(self.known_runs()),
+        }
+        files.write_json(self._path(_HEADER), header)
         for name in _CLEARED:
             files.remove(self._path(name))
 
-    def begin(self, grid: BlockGrid | None = None) -> None:
-        """Note what the coming run is, and how many blocks it has."""
+    def begin(self, grid: BlockGrid | None = None, **facts: Any) -> None:
+        """Note what the coming run is, how many blocks it has, and more facts about it."""
         locks.check_held(self.directory)
         header = {
             "fingerprint": self.fingerprint,
-            "run": uuid.uuid4().hex,
+            "run": self.header().get("coming") or uuid.uuid4().hex,
             "identity": self.identity,
+            **facts,
             "grid": None if grid is None else {"shape": grid.shape, "block_shape": grid.block_shape},
             **provenance("lsd-dask", "numpy", "numba", "dask", "zarr"),
         }

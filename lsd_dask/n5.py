@@ -23,6 +23,7 @@ from .missing import missing_array
 from .stores import is_remote
 from .tensorstores import (
     StoredTensor,
+    check_unused,
     check_volume,
     kvstore_of,
     naming_errors,
@@ -152,13 +153,16 @@ def created_n5(
     there = "dimensions" in read_json(path, _ATTRIBUTES)
     if there and not overwrite:
         raise FileExistsError(f"{path}: an array is already there; pass overwrite=True to replace it")
-    if there:
-        with replaced(path, path) as beside:
-            yield _create(path, beside, grid, dtype, channels, more, block_shape)
-        return
     if not read_json(root, _ATTRIBUTES):
         write_json(root, _ATTRIBUTES, {"n5": "2.0.0"})
-    yield _create(path, path, grid, dtype, channels, more, block_shape)
+    if is_remote(path) and not there:
+        # Stores that tensorstore writes to cannot move anything.
+        yield _create(path, path, grid, dtype, channels, more, block_shape)
+        return
+    if not there:
+        check_unused(path, path)
+    with replaced(path, path) as beside:
+        yield _create(path, beside, grid, dtype, channels, more, block_shape)
 
 
 def _create(

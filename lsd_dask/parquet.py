@@ -14,7 +14,8 @@ spatial index.
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
-from .stores import StoreError
+from .stores import StoreError, filesystem, retried
 
 _KEY = b"lsd_dask"
 _ROWS = 1 << 17
@@ -44,6 +45,40 @@ def write_table(path: str, columns: Mapping[str, Any], facts: Mapping[str, Any] 
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=_ROWS, **encoding_of(table.schema))
     files.write_bytes(path, buffer.getvalue())
+
+
+def with_facts(schema: pa.Schema, facts: Mapping[str, Any]) -> pa.Schema:
+    """A schema with facts besides those that it has."""
+    known = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
+    return schema.with_metadata({**(schema.metadata or {}), _KEY: json.dumps({**known, **facts})})
+
+
+@contextmanager
+def opened(path: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file; ValueError, naming it, where it cannot be read."""
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as file:
+        try:
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path}: not a readable Parquet file ({error}); was it cut short?") from error
+
+
+def facts_of(path: str) -> dict[str, Any]:
+    """The facts about a table, of which no row is read; none for a table from elsewhere.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is none.
+    """
+
+    def read() -> dict[str, Any]:
+        with opened(path) as file:
+            facts = json.loads((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
+        return facts if isinstance(facts, dict) else {}
+
+    return retried(read, path, "reading it")
 
 
 def encoding_of(schema: pa.Schema) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import files
 from .evaluation.scores import BETTER, KEYS, Row, best_row
+from .own_files import marked_png
 from .viewing.figures import as_written
 
 if TYPE_CHECKING:
@@ -317,5 +318,6 @@ def _save(figure: "Figure", path: str, title: str | None) -> str:
         figure.suptitle(as_written(title), fontsize=11)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.rpartition(".")[2])
-    files.write_bytes(path, picture.getvalue())
+    content = picture.getvalue()
+    files.write_bytes(path, marked_png(content) if path.lower().endswith(".png") else content)
     return path

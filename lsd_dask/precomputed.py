@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from .containers import PRECOMPUTED
+from . import files
+from .containers import PRECOMPUTED, is_remote
 from .grids import Grid
 from .metadata import Layout, layout_from_attributes
 from .neighborhoods import KEY, on_coarser_level
 from .tensorstores import (
     StoredTensor,
+    check_unused,
     check_volume,
     kvstore_of,
     naming_errors,
@@ -154,11 +156,63 @@ def created_precomputed(
         **_multiscale(dtype, channels),
         "scale_metadata": _scale(path, grid, dtype, channels, block_shape, chunk_shape),
     }
-    if overwrite and read_json(where, "info"):
-        with replaced(path, where) as beside:
+    there = read_json(where, "info")
+    if is_remote(where) and not (overwrite and there):
+        # Stores that tensorstore writes to cannot move anything.
+        yield _create(path, where, spec, grid, channels, more)
+    elif there and not overwrite:
+        with _another_scale(path, where, there, spec) as beside:
             yield _create(path, beside, spec, grid, channels, more)
     else:
-        yield _create(path, where, spec, grid, channels, more)
+        if not there:
+            check_unused(path, where)
+        with replaced(path, where) as beside:
+            yield _create(path, beside, spec, grid, channels, more)
+
+
+@contextmanager
+def _another_scale(path: str, where: str, there: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
+    """Let a scale be written beside the volume that it is one of, which names it when it is complete.
+
+    Parameters
+    ----------
+    path : str
+        Of the volume, for messages.
+    where : str
+        Its folder.
+    there : mapping
+        What it says of itself.
+    spec : mapping
+        Of the scale.
+
+    Yields
+    ------
+    str
+        The folder of a volume with this scale alone.
+    """
+    for key in ("data_type", "num_channels", "type"):
+        value = spec["multiscale_metadata"][key]
+        if there.get(key) != value:
+            raise ValueError(f"{path}: {key}: found {there.get(key)!r} in its info, expected {value!r}")
+    resolution = spec["scale_metadata"]["resolution"]
+    if any(scale.get("resolution") == resolution for scale in there.get("scales", ())):
+        raise FileExistsError(
+            f"{path}: a volume with these voxels is already there; pass overwrite=True to replace it"
+        )
+    beside = f"{where}.scale.partial"
+    files.remove(beside)
+    try:
+        yield beside
+    except BaseException:
+        files.remove(beside)
+        raise
+    (scale,) = read_json(beside, "info")["scales"]
+    files.remove(f"{where}/{scale['key']}")
+    files.move(f"{beside}/{scale['key']}", f"{where}/{scale['key']}")
+    # Read anew, as another scale may have been added meanwhile.
+    info = read_json(where, "info")
+    write_json(where, "info", {**info, "scales": [*info["scales"], scale]})
+    files.remove(beside)
 
 
 def _create(

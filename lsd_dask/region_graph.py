@@ -13,7 +13,7 @@ References
    connectome reconstruction", IEEE TPAMI 41(7), 2019. https://github.com/funkey/waterz
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +124,19 @@ class RegionGraph:
                 graph.edges[u, v]["merge_score"] = None if np.isnan(score) else score
         return graph
 
-    def to_parquet(self, directory: str) -> None:
-        """Write ``nodes.parquet`` and ``edges.parquet`` into a directory or URL; see `lsd_dask.parquet`."""
+    def to_parquet(self, directory: str, more: Mapping[str, Any] | None = None) -> None:
+        """Write ``nodes.parquet`` and ``edges.parquet`` into a directory or URL; see `lsd_dask.parquet`.
+
+        Parameters
+        ----------
+        directory
+            Path or URL.
+        more
+            Facts about the graph that are kept with those that `from_parquet` needs.
+        """
         grid = self.grid
         facts = {
+            **(more or {}),
             "scale": self.scale,
             "dims": grid.dims,
             "shape": grid.shape,

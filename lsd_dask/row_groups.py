@@ -6,10 +6,11 @@ these are. So a table that is larger than memory can be sorted into one of sever
 
 import itertools
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from . import disks, files
 from .id_lists import ids_of
-from .parquet import encoding_of
+from .parquet import encoding_of, opened, with_facts
 from .stores import filesystem, is_remote, retried
 
 #: Rows of a group of a table that is read in parts, and how many of these a process keeps.
@@ -67,7 +68,7 @@ def row_groups(path: str, key: str) -> list[RowGroup]:
     ValueError
         If it is damaged, has no such column, or does not say what its groups hold.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         column = _column(file, key, path)
         found = []
         for number in range(file.metadata.num_row_groups):
@@ -84,12 +85,14 @@ def row_groups(path: str, key: str) -> list[RowGroup]:
 
 def bytes_of(path: str) -> int:
     """What a table takes in memory, about: 8 bytes for each value."""
-    with _opened(path) as file:
+    with opened(path) as file:
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         return 8 * sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
 
 
-def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
+def merge_tables(
+    paths: Sequence[str], out: str, *keys: str, what: str, facts: Mapping[str, Any] | None = None
+) -> int:
     """Make one sorted table of several sorted ones, a few row groups at a time.
 
     Parameters
@@ -102,6 +105,8 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
         Columns by which all are sorted, and by which no two rows are equal.
     what
         What a row is, for the message.
+    facts
+        More of them.
 
     Returns
     -------
@@ -119,8 +124,8 @@ def merge_tables(paths: Sequence[str], out: str, *keys: str, what: str) -> int:
     complete, and written. Groups that span many others wait in memory; of the cells of an octree, these are
     few. What waits is sorted again only when as much has come as was left, so no row is sorted often.
     """
-    with _opened(paths[0]) as file:
-        schema = file.schema_arrow
+    with opened(paths[0]) as file:
+        schema = with_facts(file.schema_arrow, facts or {})
     groups = sorted(
         (group for path in paths for group in row_groups(path, keys[0])), key=lambda group: group.first
     )
@@ -198,21 +203,10 @@ def _kept_columns(path: str, version: str, key: str, number: int) -> dict[str, n
 
 def _read(group: RowGroup) -> pa.Table:
     def read() -> pa.Table:
-        with _opened(group.path) as file:
+        with opened(group.path) as file:
             return file.read_row_group(group.number)
 
     return retried(read, group.path, "reading it")
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file; ValueError, naming it, where it cannot be read."""
-    fs, inner = filesystem(path)
-    with fs.open(inner, "rb") as file:
-        try:
-            yield pq.ParquetFile(file, page_checksum_verification=True)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: not a readable Parquet file ({error}); was it cut short?") from error
 
 
 def _column(file: pq.ParquetFile, name: str, path: str) -> int:

@@ -11,7 +11,7 @@ import itertools
 import lzma
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -26,6 +26,9 @@ from .checks import check_array, naming
 from .grids import Grid, Region
 from .stores import is_remote, retried
 from .zarr_stores import opened_with
+
+#: Attribute of an array that says which run wrote it: see `lsd_dask.derivation`.
+MARK = "lsd_dask"
 
 # What codecs and zarr raise for bytes that are not what they wrote, such as places outside of a shard.
 _DAMAGED = (
@@ -58,6 +61,8 @@ class StoredVolume:
         Number of leading axes of length one, such as time, that the stored array has and the volume does not.
     neighborhood : tuple of tuple of int or None
         What its attributes say of affinities, as it stands there: see `lsd_dask.neighborhoods`.
+    run : str, optional
+        Name of the run that wrote it, where that is known.
 
     Examples
     --------
@@ -78,6 +83,7 @@ class StoredVolume:
     fingerprint: str = ""
     dropped_axes: int = 0
     neighborhood: Any = None
+    run: str | None = None
 
     #: Whether all of it has to be written by one process.
     one_writer: ClassVar[bool] = False
@@ -267,6 +273,19 @@ def fingerprint_of(array: zarr.Array[Any]) -> str:
     """
     metadata = {key: value for key, value in array.metadata.to_dict().items() if key != "attributes"}
     return hashlib.blake2b(repr(metadata).encode(), digest_size=8).hexdigest()
+
+
+def run_in(attributes: Mapping[str, Any]) -> str | None:
+    """Name of the run that wrote an array, from its attributes; None where they name none.
+
+    Examples
+    --------
+    >>> run_in({"lsd_dask": {"run": "4f1c"}}), run_in({})
+    ('4f1c', None)
+    """
+    mark = attributes.get(MARK)
+    run = mark.get("run") if isinstance(mark, Mapping) else None
+    return None if run is None else str(run)
 
 
 @lru_cache(maxsize=64)

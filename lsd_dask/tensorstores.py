@@ -19,6 +19,7 @@ from . import files
 from .checks import shown
 from .grids import Grid, Region
 from .metadata import Layout
+from .missing import listed
 from .neighborhoods import KEY, frozen
 from .storage import StoredVolume
 from .stores import is_remote
@@ -152,14 +153,14 @@ def check_volume(path: str, grid: Grid, dtype: np.dtype[Any], types: Sequence[st
 
 @contextmanager
 def replaced(path: str, where: str) -> Iterator[str]:
-    """Let a local folder be written beside the one that it is to replace, and take its place when complete.
+    """Let a local folder be written beside its place, and moved there when complete.
 
     Parameters
     ----------
     path : str
         Of the volume, for messages.
     where : str
-        The folder that is there; it stays as it is if writing the other one fails.
+        Its place. A folder that is there is replaced; it stays as it is if writing the other one fails.
 
     Yields
     ------
@@ -181,9 +182,32 @@ def replaced(path: str, where: str) -> Iterator[str]:
         files.remove(beside)
         raise
     files.remove(old)
-    Path(where).rename(old)
+    Path(where).parent.mkdir(parents=True, exist_ok=True)
+    if Path(where).exists():
+        Path(where).rename(old)
     Path(beside).rename(where)
     files.remove(old)
+
+
+def check_unused(path: str, where: str) -> None:
+    """Check that a local folder where there is no volume yet holds nothing else.
+
+    Parameters
+    ----------
+    path : str
+        Of the volume, for messages.
+    where : str
+        The folder.
+
+    Raises
+    ------
+    FileExistsError
+        If something is in it, or it is a file.
+    """
+    found = files.names(where)
+    if found or Path(where).is_file():
+        what = f"a folder with {listed(found, 3)}" if found else "a file"
+        raise FileExistsError(f"{path}: found {what}, expected nothing where the volume is to be written")
 
 
 def kvstore_of(where: str) -> dict[str, str] | str:

@@ -112,6 +112,8 @@ def _view_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _view(options: argparse.Namespace) -> None:
+    if options.screenshot is not None:
+        importlib.import_module("lsd_dask.own_files").check_replaceable(options.screenshot, "the screenshot")
     viewer = importlib.import_module("lsd_dask.viewer").view(
         *options.paths,
         threshold=options.threshold,

@@ -6,11 +6,11 @@ where `offset` is the lower corner of the volume; so ``volume.sel(z=slice(a, b))
 a up to, but without, b. ``attrs`` hold ``voxel_size`` and ``units``; the offset follows from the coordinates.
 """
 
-import itertools
 import json
 import math
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
 from typing import Any, Literal
@@ -18,15 +18,15 @@ from typing import Any, Literal
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import compute
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from . import containers, metadata, neighborhoods, ngff
 from .checks import check_array, described, naming, real_numbers, shown, whole_numbers
 from .formats import check_dtype, created_elsewhere, is_zarr, open_stored, stored_zarr
-from .grids import Grid, Region, spatial_dims
+from .grids import Grid, spatial_dims
 from .lazy import Volume, as_volume, find_stored, grid_of, label, sources_of, stated_by
-from .storage import StoredVolume, chunk_shape_for
+from .storage import MARK, StoredVolume, chunk_shape_for
+from .writing import write_volume, written_beside
 
 __all__ = ["create_volume", "find_stored", "grid_of", "open_volume", "save_volume", "stated_by"]
 
@@ -257,7 +257,8 @@ def _plan(
         )
     channels = shape[0] if len(shape) > n_spatial else None
     followed = containers.format_for(path, zarr_format)
-    return _Plan(shape, dtype, grid, channels, block, chunk, followed, attributes or {})
+    named = {MARK: {"run": uuid.uuid4().hex}, **(attributes or {})}
+    return _Plan(shape, dtype, grid, channels, block, chunk, followed, named)
 
 
 def save_volume(
@@ -330,7 +331,7 @@ def save_volume(
             overwrite=overwrite,
             attributes=attributes,
         ) as stored:
-            _write(volume, stored)
+            write_volume(volume, stored)
         return
     plan = _plan(
         path,
@@ -345,19 +346,18 @@ def save_volume(
         zarr_format=zarr_format,
         attributes=attributes,
     )
-    if containers.check_free(path, overwrite):
-        with containers.replaced(path, plan.parent_attributes) as beside:
-            _write(volume, plan.create(beside, overwrite=False))
-    else:
-        _write(volume, plan.create(path, overwrite=False))
-
-
-def _write(volume: xr.DataArray, stored: StoredVolume) -> None:
-    if isinstance(volume.data, da.Array) and not stored.one_writer:
-        compute(_writing(volume, stored))
-        return
-    for region in _blocks(stored):
-        stored.write(region, np.asarray(volume.data[(..., *region)]))
+    containers.check_free(path, overwrite)
+    layout = {
+        "shape": plan.shape,
+        "dtype": str(np.dtype(plan.dtype)),
+        "grid": asdict(plan.grid),
+        "blocks": (plan.block_shape, plan.chunk_shape),
+        "format": plan.zarr_format,
+        "attributes": attributes,
+    }
+    with written_beside(volume, path, layout, plan.parent_attributes, overwrite=overwrite) as part:
+        stored = open_stored(part.path) if part.goes_on else plan.create(part.path, overwrite=False)
+        write_volume(volume, stored, part.ledger)
 
 
 def _placed(
@@ -447,53 +447,3 @@ def _refuse_own_source(data: Any, path: str) -> None:
         raise ValueError(
             f"{path}: the volume is computed from the array it would replace; save it under another name"
         )
-
-
-def _blocks(stored: StoredVolume) -> list[Region]:
-    axes = [
-        [slice(start, min(start + unit, n)) for start in range(0, n, unit)]
-        for n, unit in zip(stored.grid.shape, stored.write_shape, strict=True)
-    ]
-    return list(itertools.product(*axes))
-
-
-def _writing(volume: xr.DataArray, target: StoredVolume) -> da.Array:
-    """A lazy array with one element per shard, whose computation writes the shard."""
-    n_blocks = tuple(-(-n // unit) for n, unit in zip(target.grid.shape, target.write_shape, strict=True))
-    chunks = ((1,),) * (target.ndim - target.grid.ndim) + tuple((1,) * n for n in n_blocks)
-    done = {"chunks": chunks, "dtype": bool, "meta": np.empty((0,) * target.ndim, dtype=bool)}
-    source = find_stored(volume)
-    # What is stored in pieces larger than a shard, as sections are, would be read again for each shard.
-    if source is not None and all(
-        piece <= shard for piece, shard in zip(source[0].write_shape, target.write_shape, strict=True)
-    ):
-        return da.map_blocks(_copy_block, *source, target, **done)
-    shards = target.shape[: target.ndim - target.grid.ndim] + target.write_shape
-    aligned = volume.data.rechunk(shards, method="tasks")
-    return aligned.map_blocks(_write_block, target, **done)
-
-
-def _write_block(
-    voxels: NDArray[Any], target: StoredVolume, block_id: tuple[int, ...] | None = None
-) -> NDArray[np.bool_]:
-    target.write(_region_of(target, block_id), voxels)
-    return np.ones((1,) * target.ndim, dtype=bool)
-
-
-def _copy_block(
-    source: StoredVolume, box: Region, target: StoredVolume, block_id: tuple[int, ...] | None = None
-) -> NDArray[np.bool_]:
-    region = _region_of(target, block_id)
-    there = tuple(slice(b.start + r.start, b.start + r.stop) for b, r in zip(box, region, strict=True))
-    target.write(region, source.read(there))
-    return np.ones((1,) * target.ndim, dtype=bool)
-
-
-def _region_of(target: StoredVolume, block_id: tuple[int, ...] | None) -> Region:
-    assert block_id is not None
-    return tuple(
-        slice(i * unit, min((i + 1) * unit, n))
-        for i, unit, n in zip(
-            block_id[-target.grid.ndim :], target.write_shape, target.grid.shape, strict=True
-        )
-    )

@@ -9,6 +9,7 @@ from textwrap import dedent
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 from hypothesis import given
@@ -118,7 +119,7 @@ def test_what_does_not_fit_into_workers_is_added_up_by_the_client(
             patch.setattr(tasks, "sum_fits", lambda size, limit, fits=fits: size > 1000 and fits)
             patch.setattr(tasks, "_AddingFiles", tasks._AddingFiles if fits else None)
             workflows.agglomerate(affs_file=cells, fragments_file=out, block_size=(SIDE,) * 3)
-        graphs.append([(out / "rag" / f"{table}.parquet").read_bytes() for table in ("nodes", "edges")])
+        graphs.append([pq.read_table(out / "rag" / f"{table}.parquet") for table in ("nodes", "edges")])
     assert graphs[0] == graphs[1]
 
 

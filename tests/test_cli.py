@@ -118,6 +118,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "report": ("a page.html", ["a page.html"]),
     "octree": (True, []),
     "resume": (False, []),
+    "overwrite": (True, []),
     "volumes": (
         ({"raw_file": "a b.zarr"}, {"raw_file": "[c].zarr"}),
         ["a b.zarr", '{"raw_file": "[c].zarr"}'],

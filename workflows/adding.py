@@ -108,6 +108,7 @@ def add_up_in_cells(
     cells: Cells,
     task: AddCell,
     directory: str,
+    facts: Mapping[str, Any],
 ) -> tuple[CellsDone, dict[str, int]]:
     """Add up the tables of blocks along an octree, and make one sorted table of nodes and one of edges of it.
 
@@ -125,6 +126,8 @@ def add_up_in_cells(
         For level 0.
     directory
         Folder that ``nodes.parquet`` and ``edges.parquet`` are written to.
+    facts
+        About these tables.
 
     Returns
     -------
@@ -142,7 +145,11 @@ def add_up_in_cells(
     done = run_cells(client, options, ledger, cells, levels, tasks, _WHAT)
     try:
         nodes = merge_tables(
-            cells.all_paths("nodes.parquet"), files.join(directory, "nodes.parquet"), "id", what="fragment"
+            cells.all_paths("nodes.parquet"),
+            files.join(directory, "nodes.parquet"),
+            "id",
+            what="fragment",
+            facts=facts,
         )
     except ValueError as error:
         raise ValueError(
@@ -150,7 +157,12 @@ def add_up_in_cells(
             "octree to false, or label connected components first."
         ) from error
     edges = merge_tables(
-        cells.all_paths("edges.parquet"), files.join(directory, "edges.parquet"), "u", "v", what="edge"
+        cells.all_paths("edges.parquet"),
+        files.join(directory, "edges.parquet"),
+        "u",
+        "v",
+        what="edge",
+        facts=facts,
     )
     for path in cells.all_paths(_PARTIAL):
         files.remove(path)

@@ -11,7 +11,7 @@ from distributed import Client
 from lsd_dask import files
 from lsd_dask.agglomeration import agglomerate as agglomerate_graph
 from lsd_dask.containers import normalise_path
-from lsd_dask.formats import open_stored
+from lsd_dask.derivation import facts_of_run, mark_of_run, remove_stale_luts, source
 from lsd_dask.ledgers import Ledger
 from lsd_dask.neighborhoods import lifted
 from lsd_dask.parquet import write_table
@@ -20,10 +20,10 @@ from lsd_dask.region_graph import CountRegion, RegionGraph
 from .cells import Cells, CellsDone
 from .config import workflow
 from .contracting import agglomerate_in_cells, remove_cells
-from .counting import count_graph, rag_directory
-from .inputs import check_affinities, matching_part, offsets_of, open_labels
+from .counting import count_graph, graph_tables, rag_directory
+from .inputs import check_affinities, matching_part, offsets_of, open_input, open_labels
 from .models import AgglomerateConfig
-from .running import StepResult, cluster, console, hold, ledger_for, prepare, report, run_that_wrote
+from .running import StepResult, check_own, cluster, console, hold, ledger_for, prepare, report
 
 
 @workflow(AgglomerateConfig)
@@ -40,14 +40,11 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     container, dataset = config.fragments_file, config.fragments_dataset
     fragments = open_labels(config.fragments_path, config)
     grid = fragments.stored.grid.crop(fragments.part)
-    affinities = matching_part(open_stored(config.affs_path), grid, config.fragments_path)
+    affinities = matching_part(open_input(config.affs_path), grid, config.fragments_path)
     check_affinities(affinities)
     offsets = offsets_of(affinities.stored, config.neighborhood)
-    fragments_run = run_that_wrote(container, dataset)
     directory = rag_directory(container, dataset)
-    outputs = [
-        files.join(directory, f"{table}_{config.merge_function}.parquet") for table in ("merges", "edges")
-    ]
+    outputs = check_tables(config)
     done = None
     with ExitStack() as graph_kept:
         with cluster(config) as client:
@@ -60,13 +57,14 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
                     affinities,
                     fragments,
                     CountRegion(lifted(offsets)),
-                    fragments_run,
                     config.octree,
                 )
             )
+            graph_run = ledger_for(container, "region_graph", dataset, {}).recorded_run()
             identity = {
-                "graph": ledger_for(container, "region_graph", dataset, {}).recorded_run(),
-                "fragments": fragments_run,
+                # Its tables may still be on their way to the disk.
+                "graph": {"path": graph_tables(directory)[0], "run": graph_run},
+                "fragments": source(fragments.stored.path),
                 "merge_function": config.merge_function,
             }
             ledger = ledger_for(
@@ -99,6 +97,33 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     return result
 
 
+def check_tables(config: AgglomerateConfig) -> list[str]:
+    """Paths of merge tree and scored edges, before any work.
+
+    Raises
+    ------
+    FileExistsError
+        If these, or the tables of the graph, are there and were not written by this step.
+    """
+    container, dataset = config.fragments_file, config.fragments_dataset
+    directory = rag_directory(container, dataset)
+    graph = ledger_for(container, "region_graph", dataset, {})
+    for path in graph_tables(directory):
+        check_own(graph, path, overwrite=config.overwrite)
+    function = config.merge_function
+    tree = ledger_for(container, "agglomerate", files.join(dataset, function), {})
+    outputs = [files.join(directory, f"{table}_{function}.parquet") for table in ("merges", "edges")]
+    for path in outputs:
+        check_own(tree, path, overwrite=config.overwrite)
+    return outputs
+
+
+def _remove_stale(config: AgglomerateConfig) -> None:
+    """Remove lookup tables of the merge tree that was replaced."""
+    container = normalise_path(config.fragments_file)
+    remove_stale_luts(container, rag_directory(container, config.fragments_dataset))
+
+
 def _agglomerate_whole(
     config: AgglomerateConfig, ledger: Ledger, graph: RegionGraph, outputs: Sequence[str]
 ) -> None:
@@ -114,9 +139,11 @@ def _agglomerate_whole(
             "v": graph.edges.v,
             "merge_score": pa.array(scores, mask=np.isnan(scores)),
         }
-        write_table(edges_path, edges)
-        tree.to_parquet(tree_path)
-        ledger.begin()
+        facts = {"mark": mark_of_run(ledger)}
+        write_table(edges_path, edges, facts)
+        tree.to_parquet(tree_path, facts)
+        ledger.begin(**facts_of_run(ledger, *outputs))
+        _remove_stale(config)
         ledger.finish({"fragments": len(tree)}, outputs)
 
 
@@ -129,10 +156,14 @@ def _agglomerate_in_cells(
     with hold(ledger):
         cells = Ledger(files.join(runs, config.fragments_dataset, config.merge_function), ledger.identity)
         done = None
-        resumed = prepare(ledger, config, what="merge tree")
+        resumed = prepare(ledger, config, what="merge tree", outputs=outputs)
         if not resumed or ledger.finished(verify=config.verify) is None:
-            done = agglomerate_in_cells(client, config, cells, graph, config.merge_function, *outputs)
-            ledger.begin()
+            facts = {"mark": mark_of_run(ledger)}
+            tree, edges = outputs
+            function = config.merge_function
+            done = agglomerate_in_cells(client, config, cells, graph, function, tree, edges, facts)
+            ledger.begin(**facts_of_run(ledger, *outputs))
+            _remove_stale(config)
             ledger.finish({"peak_memory": done.peak_memory}, outputs)
         # Also what is left of an earlier run that was killed while it removed them.
         remove_cells(cells)

@@ -12,10 +12,8 @@ from distributed import Client
 
 from lsd_dask import files, ngff
 from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.containers import ancestors, container_of, format_for, normalise_path
-from lsd_dask.formats import is_zarr, open_stored
+from lsd_dask.containers import ancestors, container_of, format_for, normalise_path, open_node
 from lsd_dask.grids import Grid
-from lsd_dask.ledgers import Ledger
 from lsd_dask.neighborhoods import attributes, on_coarser_level
 from lsd_dask.overlap import StoredReader
 from lsd_dask.pyramids import DownsampleRegion, Kind, Level, cell_bytes, kind_of, plan_levels
@@ -24,7 +22,7 @@ from lsd_dask.storage import StoredVolume
 from lsd_dask.zarr_stores import opened_with
 
 from .config import workflow
-from .inputs import block_shape_for, identity_of
+from .inputs import block_shape_for, identity_of, open_input
 from .memory import BASE, DECODING, WRITING, BytesFor, check_memory, worker_limit
 from .pyramid_config import BuildPyramidConfig
 from .running import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
@@ -39,7 +37,7 @@ def build_pyramid(config: BuildPyramidConfig) -> StepResult:
     an OME-NGFF multiscale when all of them are complete. They begin at the lower corner of the volume.
     """
     started = time.perf_counter()
-    source = open_stored(config.in_path)
+    source = open_input(config.in_path)
     plan = _plan(config, source)
     finest, summaries = source, []
     with cluster(config) as client:
@@ -75,15 +73,18 @@ def _make_level(
     making = DownsampleRegion(level.factors, plan.kind)
     is_copy = max(level.factors) == 1
     identity = {
-        "finer level": identity_of(reader, _run_that_wrote(finer.path)),
+        "finer level": identity_of(reader),
         "factors": level.factors,
         "kind": plan.kind,
         "blocks": block_shape,
     }
     ledger = ledger_for(plan.container, "build_pyramid", files.join(plan.group, name), identity)
     path = files.join(plan.container, plan.group, name)
-    check_output(ledger, path, source.path)
+    check_output(ledger, path, source.path, overwrite=config.overwrite)
+    blocks = BlockGrid(level.grid.shape, block_shape)
     with hold(ledger):
+        if not (ledger.is_current() and len(ledger.done()) == len(blocks)):
+            _undescribe(plan, source)
         needs = _needs(finer, making)
         check_memory("build pyramid", needs, block_shape, level.grid, worker_limit(client))
         out = prepare_volume(
@@ -97,7 +98,6 @@ def _make_level(
             source.channels,
             attributes(finer.neighborhood if is_copy else on_coarser_level(finer.neighborhood)),
         )
-        blocks = BlockGrid(level.grid.shape, block_shape)
         task = _MakeBlock(out, reader, making)
         return out, run(f"build pyramid, {name}", task, blocks, ledger, client, verify=config.verify)
 
@@ -178,15 +178,24 @@ def _needs(finer: StoredVolume, making: DownsampleRegion) -> BytesFor:
     return bytes_for
 
 
-def _run_that_wrote(path: str) -> str | None:
-    """Name of the run of whichever step that wrote an array; None where it comes from elsewhere."""
-    for container in ancestors(path) if is_zarr(path) else ():
-        runs, dataset = files.join(container, "runs"), path[len(container) + 1 :]
-        for step in files.names(runs):
-            ledger = Ledger(files.join(runs, step, dataset), {})
-            if ledger.exists():
-                return ledger.recorded_run()
-    return None
+def _undescribe(plan: _Plan, source: StoredVolume) -> None:
+    """Let no multiscale name levels that are not complete, or of voxels that are gone."""
+    group = files.join(plan.container, plan.group)
+    if not isinstance(open_node(group), zarr.Group):
+        return
+    if plan.copied:
+        copies = _open_group(group)
+        copies.update_attributes(ngff.group_attributes(dict(copies.attrs), [], copies.metadata.zarr_format))
+        return
+    parent = _open_group(next(ancestors(plan.path)))
+    alone = ngff.add_multiscale(
+        dict(parent.attrs),
+        source.name,
+        parent.metadata.zarr_format,
+        grid=source.grid,
+        channels=source.channels,
+    )
+    parent.update_attributes(alone)
 
 
 def _describe(plan: _Plan, source: StoredVolume) -> None:

@@ -8,13 +8,16 @@ from rich.table import Table
 
 from lsd_dask import files, parquet
 from lsd_dask.checks import naming
+from lsd_dask.containers import normalise_path
+from lsd_dask.derivation import new_mark, source
 from lsd_dask.evaluation import Report, ScoreTable, choose_and_report
 from lsd_dask.evaluation.scores import tidy
+from lsd_dask.own_files import check_replaceable
 from lsd_dask.plots import plot_comparison
 
 from .config import workflow
 from .models import CompareConfig
-from .running import StepResult, console, report
+from .running import StepResult, check_made_by, console, report
 from .scoring import at_thresholds, draw, picture_beside
 
 
@@ -56,13 +59,17 @@ def compare(config: CompareConfig) -> Comparison:
             reports.append(choose_and_report(other.rows, run.rows, config.metric))
     names = config.names or _names(config.runs, tables)
     files.check_writable(config.out_file.rpartition("/")[0] or ".")
+    check_made_by(config.step, config.out_file, overwrite=None)
+    check_replaceable(picture_beside(config.out_file), "the picture of the scores")
     columns: dict[str, list[object]] = {}
     for name, run, found in zip(names, tables, reports, strict=True):
         part = tidy(run.rows)
         at = [abs(threshold - found.threshold) < 1e-9 for threshold in part["threshold"]]
         for key, values in {"run": [name] * len(at), **part, "reported": at}.items():
             columns.setdefault(key, []).extend(values)
-    told = {"configuration": config.model_dump(mode="json")}
+    made_of = {f"scores {n}": source(normalise_path(path)) for n, path in enumerate(config.runs, start=1)}
+    mark = new_mark(config.step, normalise_path(config.out_file).rpartition("/")[0], made_of)
+    told = {"configuration": config.model_dump(mode="json"), "mark": mark}
     parquet.write_table(config.out_file, columns, told)
     rows = {name: run.rows for name, run in zip(names, tables, strict=True)}
     drawn = draw(plot_comparison, rows, picture_beside(config.out_file), metric=config.metric)

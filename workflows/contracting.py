@@ -146,6 +146,7 @@ def agglomerate_in_cells(
     merge_function: str,
     tree_path: str,
     edges_path: str,
+    about: Mapping[str, Any],
 ) -> CellsDone:
     """Agglomerate a region graph in the cells of an octree, and write the merge tree and the edges' scores.
 
@@ -163,6 +164,8 @@ def agglomerate_in_cells(
         As for `agglomerate`.
     tree_path, edges_path
         What is written.
+    about
+        Facts about these tables.
     """
     limit, depth = worker_limit(client), graph.octree.depth
     tables = Cells(files.join(ledger.directory, _TABLES), graph.octree)
@@ -176,8 +179,8 @@ def agglomerate_in_cells(
         own = Ledger(files.join(ledger.directory, name), {**ledger.identity, "pass": name})
         tasks = {level: task(graph, tables, level, merge_function, limit) for level in levels}
         done += run_cells(client, options, own, tables, order, tasks, name)
-    merge_tables(tables.all_paths(_MERGES), tree_path, "fragment", what="fragment")
-    merge_tables(tables.all_paths(_EDGES), edges_path, "u", "v", what="edge")
+    merge_tables(tables.all_paths(_MERGES), tree_path, "fragment", what="fragment", facts=about)
+    merge_tables(tables.all_paths(_EDGES), edges_path, "u", "v", what="edge", facts=about)
     return done
 
 

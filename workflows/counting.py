@@ -13,6 +13,7 @@ from distributed import Client
 from lsd_dask import files
 from lsd_dask.blocks import Block, BlockGrid
 from lsd_dask.containers import normalise_path
+from lsd_dask.derivation import facts_of_run, mark_of_run, remove_stale_luts
 from lsd_dask.ledgers import Ledger
 from lsd_dask.octree import Octree
 from lsd_dask.overlap import StoredReader
@@ -27,7 +28,7 @@ from .first_run import say_if_compiled
 from .inputs import block_shape_for, identity_of, naming
 from .memory import check_memory, counting, sum_fits, worker_limit
 from .options import RunOptions
-from .running import hold, ledger_for, prepare, run, run_that_predicted
+from .running import check_own, hold, ledger_for, prepare, run
 from .tasks import add_up, remove_tables, tables_of, write_table
 
 #: Dataset of fragments whose region graph lies in the folder ``rag`` itself.
@@ -40,6 +41,11 @@ def rag_directory(container: str, dataset: str) -> str:
     """Folder of the region graph of some fragments: ``rag``, and in it the dataset unless that is usual."""
     name = dataset.strip("/")
     return files.join(normalise_path(container), "rag", "" if name == USUAL_FRAGMENTS else name)
+
+
+def graph_tables(directory: str) -> list[str]:
+    """Paths of the tables of a region graph."""
+    return [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,6 @@ def count_graph(
     affinities: StoredReader,
     fragments: StoredReader,
     count: CountRegion,
-    fragments_run: str | None,
     octree: bool | None = False,
 ) -> Iterator[CountedGraph]:
     """The region graph of stored fragments; counted once, then read.
@@ -103,8 +108,6 @@ def count_graph(
         Readers of the same region.
     count
         What is counted.
-    fragments_run
-        Name of the run that wrote the fragments.
     octree
         Whether to add up in the cells of an octree: no process holds the graph then. None: where neither a
         worker nor this process could.
@@ -112,23 +115,29 @@ def count_graph(
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, getattr(options, "block_size", None), fragments.stored.path)
     identity = {
-        "affinities": identity_of(affinities, run_that_predicted(affinities.stored.path)),
-        "fragments": identity_of(fragments, fragments_run),
+        "affinities": identity_of(affinities),
+        "fragments": identity_of(fragments),
         "neighborhood": count.neighborhood,
         "blocks": block_shape,
     }
     ledger = ledger_for(container, "region_graph", dataset, identity)
     directory = rag_directory(container, dataset)
     blocks = BlockGrid(grid.shape, block_shape)
-    written = [files.join(directory, name) for name in ("nodes.parquet", "edges.parquet")]
+    written = graph_tables(directory)
     needs = counting(affinities, fragments, count)
     check_memory(_STEP, needs, block_shape, grid, worker_limit(client))
     cells = Cells(files.join(directory, "octree"), Octree(grid.shape, block_shape))
     with ExitStack() as held:
         held.enter_context(hold(ledger))
-        if not prepare(ledger, options, what="region graph"):
-            cells.remove()
-            ledger.begin(blocks)
+        for path in written:
+            check_own(ledger, path, overwrite=options.overwrite)
+        # Of a run that finished, both tables have to be there.
+        outputs = written if ledger.finished() is not None else ()
+        if not prepare(ledger, options, what="region graph", outputs=outputs):
+            for path in (*written, cells.directory):
+                files.remove(path)
+            remove_stale_luts(normalise_path(container), directory)
+            ledger.begin(blocks, **facts_of_run(ledger, *written))
         # Where a table is damaged or gone, blocks are counted again: their own tables are gone, too.
         if (found := ledger.finished(verify=options.verify)) is not None:
             summary = RunSummary(_STEP, len(blocks), skipped=len(blocks))
@@ -146,7 +155,8 @@ def count_graph(
             adding = AddCell(cells, 0, ledger, grid, scale, reach, _tables, _arrays, None)
             runs = files.join(normalise_path(container), "runs", "region_graph_cells", dataset)
             levels = Ledger(runs, {**ledger.identity, "counted": ledger.recorded_run()})
-            done, rows = add_up_in_cells(client, options, levels, cells, adding, directory)
+            facts = {"mark": mark_of_run(ledger)}
+            done, rows = add_up_in_cells(client, options, levels, cells, adding, directory, facts)
             ledger.finish({**rows, "cells": done.cells, "peak_memory": done.peak_memory}, written)
             remove_tables(ledger)
             held.close()
@@ -161,7 +171,7 @@ def count_graph(
 
 
 def _keep(graph: RegionGraph, directory: str, ledger: Ledger, paths: Sequence[str]) -> None:
-    graph.to_parquet(directory)
+    graph.to_parquet(directory, {"mark": mark_of_run(ledger)})
     ledger.finish({"nodes": len(graph.nodes), "edges": len(graph.edges)}, paths)
     remove_tables(ledger)
 

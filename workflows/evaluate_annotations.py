@@ -31,7 +31,7 @@ from .find_segments import open_merge_tree, rag_directory_of
 from .inputs import block_shape_for, naming, open_labels
 from .models import EvaluateAnnotationsConfig
 from .running import cluster, console, report
-from .scoring import Evaluation, draw, picture_beside, scores_path, write_scores
+from .scoring import Evaluation, check_tables, draw, mark_of_scores, picture_beside, scores_path, write_scores
 
 #: Score that the best threshold is chosen by.
 METRIC = "expected_run_length"
@@ -70,6 +70,8 @@ def evaluate_annotations(config: EvaluateAnnotationsConfig) -> AnnotationEvaluat
     skeletons = _read(config, source, grid)
     path = scores_path(config, "_annotations")
     files.check_writable(path.rpartition("/")[0])
+    check_tables(config, path, scores_path(config, "_run_lengths"))
+    mark = mark_of_scores(config)
     volume = as_volume(fragments.stored, block_shape_for(grid, None, config.fragments_path))[fragments.part]
     with cluster(config), naming(config.fragments_path):
         at = labels_at(volume, skeletons.positions)
@@ -91,8 +93,8 @@ def evaluate_annotations(config: EvaluateAnnotationsConfig) -> AnnotationEvaluat
             scores.append({**noted, **lengths[-1].scores(), **_on_sites(skeletons, segments)})
             if edges is not None:
                 scores[-1] |= _corrections(skeletons, at, lut, edges, lengths[-1])
-    outputs = write_scores(config, scores, path)
-    outputs |= _write_run_lengths(config, lengths, scores)
+    outputs = write_scores(config, scores, path, mark)
+    outputs |= _write_run_lengths(config, lengths, scores, mark)
     result = AnnotationEvaluation(
         "evaluate_annotations",
         outputs,
@@ -203,14 +205,18 @@ def _corrections(
 
 
 def _write_run_lengths(
-    config: EvaluateAnnotationsConfig, lengths: Sequence[RunLengths], scores: Sequence[Mapping[str, Any]]
+    config: EvaluateAnnotationsConfig,
+    lengths: Sequence[RunLengths],
+    scores: Sequence[Mapping[str, Any]],
+    mark: Mapping[str, Any],
 ) -> dict[str, str]:
     """Write the run lengths of all thresholds, and draw those of the best one."""
     path = scores_path(config, "_run_lengths")
     runs = [found.runs for found in lengths]
     thresholds = np.repeat(config.thresholds, [len(found) for found in runs])
     columns = {"threshold": thresholds, "length": np.concatenate(runs)}
-    parquet.write_table(path, columns, {"total": lengths[0].total, "merge_function": config.merge_function})
+    facts = {"total": lengths[0].total, "merge_function": config.merge_function, "mark": mark}
+    parquet.write_table(path, columns, facts)
     best = best_row(scores, METRIC)["threshold"]
     found = lengths[config.thresholds.index(best)]
     name = f"{config.method or config.merge_function}, threshold {best:g}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from lsd_dask import parquet
 from lsd_dask.blocks import Block, BlockGrid
+from lsd_dask.derivation import facts_of_run
 from lsd_dask.evaluation import (
     ContingencyTable,
     Mistake,
@@ -19,7 +20,6 @@ from lsd_dask.evaluation import (
     worst_mistakes,
 )
 from lsd_dask.evaluation.volumes import OverlapCounter
-from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid, Region
 from lsd_dask.id_lists import LARGEST
 from lsd_dask.ids import BITS
@@ -31,11 +31,20 @@ from .config import workflow
 from .extract_fragments import UNREFINED
 from .fields import array_path
 from .find_segments import open_merge_tree
-from .inputs import block_shape_for, check_labels, identity_of, naming, open_labels, open_mask, shared_part
+from .inputs import (
+    block_shape_for,
+    check_labels,
+    identity_of,
+    naming,
+    open_input,
+    open_labels,
+    open_mask,
+    shared_part,
+)
 from .memory import LAYER, check_memory, overlaps, worker_limit
 from .models import EvaluateVolumesConfig
-from .running import cluster, console, hold, ledger_for, prepare, report, run, run_that_wrote
-from .scoring import Evaluation, scores_path, write_scores
+from .running import cluster, console, hold, ledger_for, prepare, report, run
+from .scoring import Evaluation, check_tables, mark_of_scores, scores_path, write_scores
 from .tasks import add_up, write_table
 
 #: Objects with mistakes that are told, and that are listed in the file.
@@ -70,13 +79,15 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
     started = time.perf_counter()
     container, dataset = config.fragments_file, config.fragments_dataset
     fragments = open_labels(config.fragments_path, config)
-    truth, fragments = shared_part(open_stored(config.gt_path), fragments, config.fragments_path)
+    truth, fragments = shared_part(open_input(config.gt_path), fragments, config.fragments_path)
     grid = fragments.stored.grid.crop(fragments.part)
     check_labels(truth)
     mask = None
     if config.mask_file is not None and config.mask_dataset is not None:
         mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.fragments_path)
     tree = open_merge_tree(config, config)
+    check_tables(config, scores_path(config), scores_path(config, "_mistakes"))
+    mark = mark_of_scores(config, truth=config.gt_path)
     tolerance = grid.lengths("boundary_tolerance", (config.boundary_tolerance,) * grid.ndim)[0]
     if 0 < tolerance < min(grid.voxel_size):
         console.print(
@@ -87,7 +98,7 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
     block_shape = block_shape_for(grid, None, config.fragments_path)
     identity = {
         "truth": identity_of(truth),
-        "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
+        "fragments": identity_of(fragments),
         "mask": identity_of(mask) if mask else None,
         "boundary_tolerance": tolerance,
         "blocks": block_shape,
@@ -101,7 +112,7 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
         needs = overlaps(truth, fragments, counter.depth)
         check_memory("count overlaps", needs, block_shape, grid, worker_limit(client))
         if not prepare(ledger, config, what="overlaps"):
-            ledger.begin(blocks)
+            ledger.begin(blocks, **facts_of_run(ledger))
         summary = run("count overlaps", task, blocks, ledger, client, verify=config.verify)
         assert client is not None
         table = add_up(client, ledger, blocks, _table, merge_tables)
@@ -116,7 +127,7 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
         rows = [{**noted, **scores} for scores in score_cuts(table, tree, config.thresholds)]
         best = tree.cut(best_row(rows)["threshold"])
         mistakes = worst_mistakes(table, best, count=LISTED, grid=_grid_of_addresses(config, grid))
-    outputs = write_scores(config, rows, scores_path(config))
+    outputs = write_scores(config, rows, scores_path(config), mark)
     result = VolumeEvaluation(
         "evaluate_volumes",
         outputs,
@@ -126,7 +137,7 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
         scores=rows,
         mistakes=mistakes,
     )
-    outputs["mistakes"] = _write_mistakes(config, result, grid)
+    outputs["mistakes"] = _write_mistakes(config, result, grid, mark)
     report(result)
     _tell(result)
     return result
@@ -144,7 +155,9 @@ def _grid_of_addresses(config: EvaluateVolumesConfig, grid: Grid) -> Grid | None
     return None
 
 
-def _write_mistakes(config: EvaluateVolumesConfig, result: VolumeEvaluation, grid: Grid) -> str:
+def _write_mistakes(
+    config: EvaluateVolumesConfig, result: VolumeEvaluation, grid: Grid, mark: Mapping[str, Any]
+) -> str:
     path = scores_path(config, "_mistakes")
     mistakes = result.mistakes
     columns: dict[str, Any] = {
@@ -158,7 +171,11 @@ def _write_mistakes(config: EvaluateVolumesConfig, result: VolumeEvaluation, gri
     for axis, dim in enumerate(grid.dims):
         places = [m.position[axis] if m.position else np.nan for m in mistakes]
         columns[dim] = np.array(places, np.float64)
-    facts = {"threshold": result.best["threshold"], "merge_function": config.merge_function}
+    facts = {
+        "threshold": result.best["threshold"],
+        "merge_function": config.merge_function,
+        "mark": mark,
+    }
     parquet.write_table(path, columns, facts)
     return path
 

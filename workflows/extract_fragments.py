@@ -9,6 +9,8 @@ from distributed import Client
 
 from lsd_dask import files, ids
 from lsd_dask.blocks import Block, BlockGrid
+from lsd_dask.containers import normalise_path
+from lsd_dask.derivation import remove_stale_luts
 from lsd_dask.fragments import check_refinement, check_sections, make_rules, refine
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
@@ -21,7 +23,7 @@ from lsd_dask.storage import StoredVolume
 from lsd_dask.watershed import Rules
 
 from .config import workflow
-from .counting import count_graph
+from .counting import count_graph, rag_directory
 from .fields import array_path
 from .first_run import say_if_compiled
 from .inputs import block_shape_for, identity_of, naming, offsets_of, open_affinities, open_mask, to_voxels
@@ -37,7 +39,6 @@ from .running import (
     prepare_volume,
     report,
     run,
-    run_that_predicted,
 )
 from .tasks import VolumeTask
 
@@ -61,6 +62,7 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
         check_memory("extract fragments", needs, shape, grid, worker_limit(client))
         with hold(plan.ledger):
             out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
+            _remove_stale(config)
             task = plan.task(out)
             say_if_compiled("height", "ascent")
             blocks = BlockGrid(grid.shape, shape)
@@ -153,7 +155,7 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
     block_shape = block_shape_for(grid, config.block_size, config.affs_path)
     dataset = config.fragments_dataset + (UNREFINED if refined else "")
     identity = {
-        "affinities": identity_of(affinities, run_that_predicted(stored.path)),
+        "affinities": identity_of(affinities),
         "mask": identity_of(mask) if mask else None,
         "rules": asdict(rules),
         "blocks": block_shape,
@@ -165,6 +167,7 @@ def plan_fragments(config: ExtractFragmentsConfig) -> FragmentsPlan:
             array_path(config.fragments_file, output),
             stored.path,
             *([mask.stored.path] if mask else []),
+            overwrite=config.overwrite,
         )
     return FragmentsPlan(
         affinities,
@@ -213,7 +216,6 @@ def _refine(
     """Decide about whole fragments on the graph of all of them, and write what remains."""
     assert plan.refinement is not None
     fragments = StoredReader(base, tuple(slice(0, n) for n in base.grid.shape))
-    base_run = plan.ledger.recorded_run()
     graph = count_graph(
         client,
         config,
@@ -222,23 +224,30 @@ def _refine(
         plan.affinities,
         fragments,
         CountRegion.of_direct(plan.direct),
-        base_run,
     )
     ledger = ledger_for(
         config.fragments_file,
         "extract_fragments",
         config.fragments_dataset,
-        {"unrefined": base_run, **plan.refinement, "blocks": plan.block_shape},
+        {"unrefined": identity_of(fragments), **plan.refinement, "blocks": plan.block_shape},
     )
     with graph as counted, hold(ledger):
         out = prepare_volume(
             ledger, config, config.fragments_path, base.grid, "uint64", plan.block_shape, "refined fragments"
         )
+        _remove_stale(config)
         table = files.join(ledger.directory, "refined.parquet")
         refine(counted.whole(), **plan.refinement).to_parquet(table)
         task = RelabelBlock(out, fragments, RelabelRegion(table))
         blocks = BlockGrid(base.grid.shape, plan.block_shape)
         run("refine fragments", task, blocks, ledger, client, verify=config.verify)
+
+
+def _remove_stale(config: ExtractFragmentsConfig) -> None:
+    """Remove lookup tables of the fragments that were replaced."""
+    container = normalise_path(config.fragments_file)
+    for dataset in (config.fragments_dataset, config.fragments_dataset + UNREFINED):
+        remove_stale_luts(container, rag_directory(container, dataset))
 
 
 @dataclass(frozen=True)

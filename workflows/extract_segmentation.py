@@ -6,12 +6,13 @@ import numpy as np
 
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
+from lsd_dask.derivation import source
 from lsd_dask.row_groups import KEPT, ROWS
 from lsd_dask.segmentation import RelabelRegion
 
 from .config import workflow
 from .extract_fragments import RelabelBlock
-from .find_segments import edits_fact, open_edits, open_merge_tree
+from .find_segments import edits_fact, merge_tree_path, open_edits, open_merge_tree
 from .inputs import block_shape_for, identity_of, open_labels
 from .memory import check_memory, relabelling, worker_limit
 from .models import ExtractSegmentationConfig
@@ -24,7 +25,6 @@ from .running import (
     prepare_volume,
     report,
     run,
-    run_that_wrote,
 )
 
 
@@ -36,7 +36,6 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     every block size.
     """
     started = time.perf_counter()
-    container, dataset = config.fragments_file, config.fragments_dataset
     fragments = open_labels(config.fragments_path, config)
     tree = open_merge_tree(config, config)
     grid = fragments.stored.grid.crop(fragments.part)
@@ -44,17 +43,21 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
     edits = open_edits(config, config, tree)
     lut = tree.cut(config.threshold, edits=edits)
     identity = {
-        "fragments": identity_of(fragments, run_that_wrote(container, dataset)),
+        "fragments": identity_of(fragments),
         "lookup table": lut.digest,
         "blocks": block_shape,
     }
+    # A tree that was made anew with the same rows gives the same segmentation, so it is not in the identity.
+    of_tree = {"merge tree": source(merge_tree_path(config, config))}
     ledger = ledger_for(config.out_file, "extract_segmentation", config.out_dataset, identity)
-    check_output(ledger, config.out_path, fragments.stored.path)
+    check_output(ledger, config.out_path, fragments.stored.path, overwrite=config.overwrite)
     with hold(ledger), cluster(config) as client:
         # Of larger tables, workers read what they need.
         needs = relabelling(fragments, min(len(lut), KEPT * ROWS))
         check_memory("extract segmentation", needs, block_shape, grid, worker_limit(client))
-        out = prepare_volume(ledger, config, config.out_path, grid, "uint64", block_shape, "segmentation")
+        out = prepare_volume(
+            ledger, config, config.out_path, grid, "uint64", block_shape, "segmentation", made_of=of_tree
+        )
         table = files.join(ledger.directory, "lookup.parquet")
         lut.to_parquet(table)
         task = RelabelBlock(out, fragments, RelabelRegion(table))

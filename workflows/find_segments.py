@@ -4,10 +4,12 @@ import time
 
 import numpy as np
 
-from lsd_dask import files
+from lsd_dask import files, parquet
 from lsd_dask.agglomeration import LookupTable, MergeTree
 from lsd_dask.checks import naming
-from lsd_dask.edits import FILE_NAME, Edits, rows_of
+from lsd_dask.containers import normalise_path
+from lsd_dask.derivation import Derivation, new_mark, remove_stale_luts, source
+from lsd_dask.edits import FILE_NAME, Edits, fragments_beside, rows_of
 from lsd_dask.region_graph import RegionGraph
 
 from .config import workflow
@@ -15,7 +17,7 @@ from .counting import rag_directory
 from .inputs import region_of
 from .models import FindSegmentsConfig
 from .options import EdgesInput, EditsInput, Fragments
-from .running import StepResult, ledger_for, report, run_that_wrote
+from .running import StepResult, check_made_by, console, report
 
 
 @workflow(FindSegmentsConfig)
@@ -29,16 +31,18 @@ def find_segments(config: FindSegmentsConfig) -> StepResult:
     tree = open_merge_tree(config, config)
     edits = open_edits(config, config, tree)
     selected = _fragments_in_region(config)
-    paths = {}
-    for threshold in config.thresholds:
+    paths = [lookup_table_path(config, config, threshold) for threshold in config.thresholds]
+    check_made_by("find_segments", *paths, overwrite=config.overwrite)
+    container = normalise_path(config.fragments_file)
+    made_of = {"merge tree": source(merge_tree_path(config, config))}
+    for threshold, path in zip(config.thresholds, paths, strict=True):
         lut = tree.cut(threshold, edits=edits)
         if selected is not None:
             rows = np.isin(lut.keys, selected)
             lut = LookupTable(lut.keys[rows], lut.values[rows])
-        path = lookup_table_path(config, config, threshold)
-        lut.to_parquet(path)
-        paths[f"{threshold:g}"] = path
-    folder = next(iter(paths.values())).rsplit("/", 1)[0]
+        lut.to_parquet(path, {"mark": new_mark("find_segments", container, made_of)})
+    remove_stale_luts(container, rag_directory_of(config))
+    folder = paths[0].rsplit("/", 1)[0]
     return report(
         StepResult(
             "find_segments",
@@ -60,7 +64,7 @@ def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
         If it cannot be read, or the fragments were made anew since.
     """
     directory = rag_directory_of(fragments)
-    path = files.join(directory, f"merges_{edges.merge_function}.parquet")
+    path = merge_tree_path(fragments, edges)
     if not files.exists(path):
         found = [
             n[7:-8] for n in files.names(directory) if n.startswith("merges_") and n.endswith(".parquet")
@@ -70,15 +74,18 @@ def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
             f"{path}: no merge tree for {edges.merge_function}; {there}. Run agglomerate with merge_function "
             f"{edges.merge_function} first."
         )
-    container, dataset = fragments.fragments_file, fragments.fragments_dataset
-    run = ledger_for(container, "agglomerate", files.join(dataset, edges.merge_function), {})
-    made_from = run.recorded_identity().get("fragments")
-    if made_from is not None and made_from != run_that_wrote(container, dataset):
+    stale = Derivation(normalise_path(fragments.fragments_file)).stale(path)
+    if stale is not None:
         raise ValueError(
-            f"{path}: this merge tree was made of other fragments than {fragments.fragments_path} holds now. "
+            f"{path}: this merge tree is of other fragments or affinities than there are now, {stale}. "
             f"Run agglomerate with merge_function {edges.merge_function} again."
         )
     return MergeTree.from_parquet(path)
+
+
+def merge_tree_path(fragments: Fragments, edges: EdgesInput) -> str:
+    """Where the merge tree lies."""
+    return files.join(rag_directory_of(fragments), f"merges_{edges.merge_function}.parquet")
 
 
 def open_edits(fragments: Fragments, options: EditsInput, tree: MergeTree) -> Edits:
@@ -100,6 +107,12 @@ def open_edits(fragments: Fragments, options: EditsInput, tree: MergeTree) -> Ed
             f"{path}: there is no such table of edits; those beside the region graph would be {beside}"
         )
     edits = Edits.read(path)
+    known = parquet.facts_of(path).get("of") if path.endswith(".parquet") else None
+    if known is not None and known != fragments_beside(beside):
+        console.print(
+            f"{path}: these edits were made for fragments that were made anew since, or others; their ids "
+            "may be of other places now (lsd_dask.edits.Edits.moved takes them along)."
+        )
     with naming(path):
         rows_of(edits, tree.ids)
     return edits

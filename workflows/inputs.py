@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lsd_dask.checks import naming as naming
+from lsd_dask.derivation import check_finished
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import TOLERANCE, Grid, Region
 from lsd_dask.lengths import likely_unit
@@ -39,6 +40,19 @@ LARGE_VOLUME = 2**26
 MOST_SIGMA = 1000
 
 
+def open_input(path: str) -> StoredVolume:
+    """Open a stored volume that a step reads.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such volume, or the run of a step that writes it has not finished.
+    """
+    stored = open_stored(path)
+    check_finished(stored.path)
+    return stored
+
+
 def open_region(path: str, options: RegionOptions) -> StoredReader:
     """Open a stored volume, or the part of it that the options name.
 
@@ -48,7 +62,7 @@ def open_region(path: str, options: RegionOptions) -> StoredReader:
         If there is no such volume, or the region does not lie in it and on its voxels; the message names the
         file.
     """
-    stored = open_stored(path)
+    stored = open_input(path)
     return StoredReader(stored, region_of(stored.grid, options, path))
 
 
@@ -103,7 +117,7 @@ def open_mask(path: str, grid: Grid, like: str) -> StoredReader:
     TypeError
         If it holds neither truth values nor numbers.
     """
-    stored = open_stored(path)
+    stored = open_input(path)
     check_mask_type(stored.dtype, stored.path)
     if stored.channels is not None or stored.grid.dims != grid.dims:
         raise ValueError(
@@ -350,16 +364,14 @@ def check_extent(name: str, told: Sequence[float | str], voxels: Sequence[float]
         )
 
 
-def identity_of(reader: StoredReader, run: str | None = None) -> dict[str, Any]:
+def identity_of(reader: StoredReader) -> dict[str, Any]:
     """What is read, as far as it decides a result.
 
     Parameters
     ----------
     reader
-        Of a volume. Its place, layout and part tell it from another one, but not from one of the same layout
-        that replaced it: its voxels are not looked at.
-    run
-        Name of the run that wrote it, where that is known: this tells it from one that another run wrote.
+        Of a volume. Its place, layout, part and the run that wrote it tell it from another one, but not from
+        one of the same layout that replaced it and was written elsewhere: voxels are not looked at.
     """
     stored = reader.stored
     return {
@@ -369,5 +381,5 @@ def identity_of(reader: StoredReader, run: str | None = None) -> dict[str, Any]:
         "voxel_size": stored.grid.voxel_size,
         "offset": stored.grid.offset,
         "dtype": str(stored.dtype),
-        "run": run,
+        "run": stored.run,
     }

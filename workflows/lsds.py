@@ -47,7 +47,7 @@ def lsds(config: LsdsConfig) -> StepResult:
         "blocks": block_shape,
     }
     ledger = ledger_for(config.lsds_file, "lsds", config.lsds_dataset, identity)
-    check_output(ledger, config.lsds_path, labels.stored.path)
+    check_output(ledger, config.lsds_path, labels.stored.path, overwrite=config.overwrite)
     with hold(ledger), cluster(config) as client:
         needs = description(labels, method, config.dtype)
         check_memory("describe shapes", needs, block_shape, grid, worker_limit(client))

@@ -155,6 +155,9 @@ class RunOptions(ReportOptions):
     """Before blocks are skipped, read all that was written of them, and compare it with the checksums that
     were noted; what differs is made anew."""
 
+    overwrite: bool = False
+    """Replace an array or a table that lies at the place of an output and was not written by this step."""
+
 
 class Region(Config):
     """A part of the volume."""

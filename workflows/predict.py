@@ -9,6 +9,7 @@ import numpy as np
 
 from lsd_dask import neighborhoods
 from lsd_dask.blocks import Block, BlockGrid
+from lsd_dask.derivation import facts_of_run
 from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
@@ -17,12 +18,20 @@ from lsd_dask.prediction import TILE_BYTES, PredictRegion, check_raw, tile_shape
 from lsd_dask.storage import StoredVolume
 from lsd_dask.training.extra import torch
 from lsd_dask.training.inference import Predictor, StoredNetwork, check_lsds, digest
-from lsd_dask.volumes import create_volume
 from lsd_dask.voxel_values import say_if_zero_and_one
 
 from .config import load_config, workflow
 from .fields import array_path
-from .inputs import block_shape_for, identity_of, look_at_raw, matching_part, naming, region_of, samples_of
+from .inputs import (
+    block_shape_for,
+    identity_of,
+    look_at_raw,
+    matching_part,
+    naming,
+    open_input,
+    region_of,
+    samples_of,
+)
 from .memory import check_memory, forward_budget, prediction, worker_limit
 from .models import PredictConfig, RegionConfig
 from .options import Region as RegionOptions
@@ -30,12 +39,12 @@ from .running import (
     StepResult,
     check_output,
     cluster,
+    create_output,
     hold,
     ledger_for,
     prepare,
     report,
     run,
-    run_that_predicted,
 )
 
 
@@ -116,7 +125,7 @@ def plan_prediction(config: PredictConfig) -> PredictionPlan:
     path, region = _raw_of(config)
     network = StoredNetwork(config.checkpoint_path, digest(config.checkpoint_path))
     checkpoint = network.load()
-    stored = open_stored(path)
+    stored = open_input(path)
     with naming(stored.path):
         check_raw(stored, checkpoint, "raw", stored.grid)
         look_at_raw(_whole(stored), checkpoint.raw_range)
@@ -146,7 +155,7 @@ def plan_prediction(config: PredictConfig) -> PredictionPlan:
     identity = {
         "raw": identity_of(StoredReader(stored, part)),
         "checkpoint": network.digest,
-        "descriptors": None if lsds is None else identity_of(lsds, run_that_predicted(lsds.stored.path)),
+        "descriptors": None if lsds is None else identity_of(lsds),
         "outputs": dict(zip(predictor.outputs, datasets, strict=True)),
         "borders": config.borders,
         "augmentation": config.augmentation,
@@ -156,7 +165,12 @@ def plan_prediction(config: PredictConfig) -> PredictionPlan:
     ledger = ledger_for(config.out_container, "predict", datasets[0], identity)
     paths = {name: array_path(config.out_container, dataset[name]) for name in predictor.outputs}
     for output in paths.values():
-        check_output(ledger, output, *(reader.stored.path for reader in (raw, lsds) if reader))
+        check_output(
+            ledger,
+            output,
+            *(reader.stored.path for reader in (raw, lsds) if reader),
+            overwrite=config.overwrite,
+        )
     start = tuple(s.start for s in part)
     return PredictionPlan(raw, lsds, task, grid, start, block_shape, paths, ledger)
 
@@ -180,7 +194,7 @@ def _first_prediction(config: PredictConfig, raw: StoredReader, network: Any) ->
     """The stored descriptors of a first network, if they are named: of the same voxels as the raw data."""
     if config.auto_path is None:
         return None
-    stored = open_stored(config.auto_path)
+    stored = open_input(config.auto_path)
     with naming(stored.path):
         check_lsds(stored.shape, stored.dtype, network)
     say_if_zero_and_one(samples_of(_whole(stored)), stored.dtype, stored.path)
@@ -212,21 +226,20 @@ def _prepare(plan: PredictionPlan, config: PredictConfig) -> list[StoredVolume]:
     network, grid = plan.task.predictor.config, plan.grid
     stated = {"affinities": neighborhoods.attributes(network.neighborhood)}
     created = [
-        create_volume(
+        create_output(
+            plan.ledger,
             path,
-            (network.channels[name], *grid.shape),
+            grid,
             "uint8",
-            voxel_size=grid.voxel_size,
-            offset=grid.offset,
-            units=grid.units,
-            dims=("channel", *grid.dims),
-            block_shape=plan.block_shape,
-            overwrite=True,
+            plan.block_shape,
+            network.channels[name],
             attributes=stated.get(name),
         )
         for name, path in plan.paths.items()
     ]
-    plan.ledger.begin(BlockGrid(grid.shape, plan.block_shape))
+    plan.ledger.begin(
+        BlockGrid(grid.shape, plan.block_shape), **facts_of_run(plan.ledger, *plan.paths.values())
+    )
     return created
 
 

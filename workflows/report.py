@@ -11,6 +11,7 @@ from typing import Any
 
 from lsd_dask import files
 from lsd_dask.containers import normalise_path
+from lsd_dask.own_files import check_replaceable
 
 from .report_page import Page
 from .report_runs import add_runs
@@ -52,6 +53,8 @@ def report(container: str, path: str | None = None, *, configuration: Mapping[st
     ------
     FileNotFoundError
         If no step ever wrote there.
+    FileExistsError
+        If a file is there that is no report of ours.
     ValueError
         If a ledger, a table, a log or a checkpoint cannot be read.
     ImportError
@@ -74,9 +77,7 @@ def check_report(path: str) -> None:
     """Raise ImportError or an OSError where a report could not be written, before there is anything in it."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError('A report needs matplotlib: pip install "lsd-dask[view]"')
-    if files.exists(path) and not files.is_file(path):
-        raise IsADirectoryError(f"{path}: expected the name of a file for the report, found a folder")
-    files.check_writable(path)
+    check_replaceable(path, "the report")
 
 
 def write_report(container: str, path: str, configuration: Mapping[str, Any]) -> None:

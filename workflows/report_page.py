@@ -2,10 +2,14 @@
 
 import base64
 import html
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+
+from lsd_dask.own_files import GENERATOR
 
 
 class Page:
@@ -28,6 +32,8 @@ class Page:
 
     def __init__(self, title: str, subtitle: str) -> None:
         self._title = html.escape(title)
+        #: Names of the runs that the page is about, by their ledgers.
+        self.runs: dict[str, str] = {}
         self._parts = [f"<h1>{self._title}</h1>", f"<p>{html.escape(subtitle)}</p>"]
 
     def heading(self, text: str) -> None:
@@ -76,7 +82,8 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        return _FRAME.format(title=self._title, body="\n".join(self._parts))
+        runs = html.escape(json.dumps(self.runs, sort_keys=True))
+        return _FRAME.format(title=self._title, generator=GENERATOR, runs=runs, body="\n".join(self._parts))
 
 
 _FRAME = """\
@@ -84,6 +91,8 @@ _FRAME = """\
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="{generator}">
+<meta name="lsd-dask-runs" content="{runs}">
 <title>{title}</title>
 <style>
 body {{ max-width: 1150px; margin: 2em auto; padding: 0 1em; font: 15px/1.5 system-ui, sans-serif; }}
@@ -107,6 +116,12 @@ summary {{ cursor: pointer; color: #555; }}
 </body>
 </html>
 """
+
+
+def runs_of(page: str) -> dict[str, str]:
+    """Names of the runs that a page is about, by their ledgers; none for another page."""
+    found = re.search(r'<meta name="lsd-dask-runs" content="([^"]*)">', page)
+    return dict(json.loads(html.unescape(found[1]))) if found else {}
 
 
 def _plain(value: Any) -> Any:

@@ -86,6 +86,7 @@ def add_runs(page: Page, container: str) -> None:
     """
     there = status(container) if "runs" in files.names(container) else ()
     runs = [_facts_of(one, container) for one in there]
+    page.runs = {f"{run.status.step}/{run.status.output}": run.header.get("run", "") for run in runs}
     if runs:
         page.heading("Steps")
         page.table(_COLUMNS, [_summary(run) for run in runs])
@@ -157,6 +158,8 @@ def _summary(run: RunFacts) -> list[str]:
 def _add_run(page: Page, run: RunFacts) -> None:
     one = run.status
     page.heading(f"{one.step}: {one.output}")
+    if one.stale is not None:
+        page.text(f"Stale: {one.stale}")
     if run.grid is not None and (run.seconds or one.failures):
         shape = " x ".join(map(str, run.grid.block_shape))
         figure = viewing.draw_blocks(run.grid, run.seconds, run.started, list(one.failures))

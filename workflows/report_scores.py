@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lsd_dask import files, parquet, plots
+from lsd_dask.derivation import Derivation
 from lsd_dask.evaluation import ScoreTable, best_row
 from lsd_dask.evaluation.scores import BETTER, Row, by_threshold
 from lsd_dask.viewing.figures import as_png
@@ -27,8 +28,11 @@ def add_score_tables(page: Page, container: str) -> None:
     ValueError
         If a table cannot be read.
     """
+    derivation = Derivation(container)
     for name, table in _score_tables(container):
         page.heading(f"Scores: {name}")
+        if (reason := derivation.stale(files.join(container, name))) is not None:
+            page.text(f"Stale: {reason}")
         _add_scores(page, table.rows)
         page.data(table.configuration, "configuration")
 

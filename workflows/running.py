@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
+import zarr
 from distributed import Client, performance_report
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,12 +16,15 @@ from rich.text import Text
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
 from lsd_dask.clusters import session
-from lsd_dask.containers import container_of, normalise_path
-from lsd_dask.formats import is_zarr, open_stored
+from lsd_dask.containers import check_free, container_of, normalise_path, open_node
+from lsd_dask.derivation import facts_of_run, mark_of, mark_of_run
+from lsd_dask.formats import open_stored
 from lsd_dask.grids import Grid
 from lsd_dask.ledgers import Ledger
+from lsd_dask.own_files import check_replaceable
 from lsd_dask.runs import BlockTask, RecordedTask, RunSummary, run_blocks
-from lsd_dask.storage import StoredVolume
+from lsd_dask.storage import MARK, StoredVolume
+from lsd_dask.stores import options_for
 from lsd_dask.volumes import create_volume
 
 from .options import RunOptions
@@ -137,11 +141,8 @@ def _is_there() -> bool:
 
 
 def _check_report(path: str | None) -> None:
-    if path is None:
-        return
-    if files.exists(path) and not files.is_file(path):
-        raise IsADirectoryError(f"{path}: expected the name of a file for performance_report, found a folder")
-    files.check_writable(path)
+    if path is not None:
+        check_replaceable(path, "performance_report")
 
 
 @contextmanager
@@ -178,24 +179,6 @@ def ledger_for(container: str, step: str, dataset: str, identity: Mapping[str, A
     )
 
 
-def run_that_wrote(container: str, dataset: str) -> str | None:
-    """Name of the run that wrote some fragments; None where they come from elsewhere."""
-    return ledger_for(container, "extract_fragments", dataset, {}).recorded_run()
-
-
-def run_that_predicted(path: str) -> str | None:
-    """Name of the run that predicted an array; None where it comes from elsewhere."""
-    if not is_zarr(normalise_path(path)):
-        return None
-    parts = normalise_path(path).split("/")
-    # The path does not say where the container ends.
-    for end in range(len(parts) - 1, max(0, len(parts) - 6), -1):
-        directory = files.join("/".join(parts[:end]), "runs", "predict", *parts[end:])
-        if Ledger(directory, {}).exists():
-            return Ledger(directory, {}).recorded_run()
-    return None
-
-
 def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence[str] = ()) -> bool:
     """Decide whether a run goes on where an earlier one stopped; if not, forget that one.
 
@@ -206,21 +189,27 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence
     ledger
         Of the step.
     options
-        Say whether to resume.
+        Say whether to resume, and whether what others wrote is replaced.
     what
         What the step makes, for messages.
     outputs
-        Paths of what must be there of the earlier run.
+        Paths of the arrays and tables that must be there of the earlier run. What else lies there is refused.
 
     Returns
     -------
     bool
         Whether there is something to go on with. If not, the ledger's `begin` is to be called once the output
         is ready to be written.
+
+    Raises
+    ------
+    FileExistsError
+        As of `check_output`.
     """
     for output in outputs:
         files.remove_partial(output)
-    there = all(map(files.exists, outputs))
+        check_own(ledger, output, overwrite=options.overwrite)
+    there = all(_run_of(output, ledger) == ledger.recorded_run() for output in outputs)
     if options.resume and ledger.is_current() and there:
         return True
     if ledger.exists():
@@ -235,13 +224,13 @@ def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence
     return False
 
 
-def check_output(ledger: Ledger, path: str, *inputs: str) -> None:
+def check_output(ledger: Ledger, path: str, *inputs: str, overwrite: bool = False) -> None:
     """Check that an array may be written, before anything is touched.
 
     Raises
     ------
     FileExistsError
-        If something is there that no run of this step wrote.
+        If something is there that no run of this step wrote, and `overwrite` is False.
     PermissionError
         If the container cannot be written to.
     ValueError
@@ -251,10 +240,50 @@ def check_output(ledger: Ledger, path: str, *inputs: str) -> None:
     files.check_writable(container_of(path)[0])
     if path in inputs:
         raise ValueError(f"{path}: the step would overwrite its own input; choose another name.")
-    if files.exists(path) and not ledger.exists():
-        raise FileExistsError(
-            f"{path} exists and was not written by this step. Choose another name, or remove it."
-        )
+    check_own(ledger, path, overwrite=overwrite)
+    check_free(path, overwrite=True)
+
+
+def check_own(ledger: Ledger, path: str, *, overwrite: bool) -> None:
+    """Raise FileExistsError for an array or a table that no run of this ledger wrote, and that is to stay."""
+    found = _run_of(path, ledger)
+    if overwrite or found in ledger.known_runs() or (found is None and not _holds_something(path)):
+        return
+    found = "no run" if found is None else f"the run {found}"
+    raise FileExistsError(
+        f"{path} exists and was not written by this step. Choose another name, or remove it. (It names "
+        f"{found}, expected one that {ledger.directory} knows; pass overwrite=True to replace it.)"
+    )
+
+
+def check_made_by(step: str, *paths: str, overwrite: bool | None) -> None:
+    """Raise FileExistsError for a table that no run of a step without a ledger wrote, and that is to stay.
+
+    Of a step that has no such option, `overwrite` is None.
+    """
+    remedy = "" if overwrite is None else ", or pass overwrite=True to replace it"
+    for path in paths:
+        if not overwrite and files.exists(path) and mark_of(path).get("step") != step:
+            raise FileExistsError(
+                f"{path} exists and was not written by {step}. Remove it, or keep it under another "
+                f"name{remedy}."
+            )
+
+
+def _run_of(path: str, ledger: Ledger) -> str | None:
+    """Name of the run in an output; a damaged table of this step, which the ledger finds, is its own."""
+    try:
+        run = mark_of(path).get("run")
+    except ValueError:
+        if not (path.endswith(".parquet") and ledger.recorded_run() and ledger.finished() is None):
+            raise
+        run = ledger.recorded_run()
+    return None if run is None else str(run)
+
+
+def _holds_something(path: str) -> bool:
+    """Whether there is a table, or an array; a folder that lost its array is none."""
+    return files.exists(path) if path.endswith(".parquet") else open_node(path) is not None
 
 
 def prepare_volume(
@@ -267,12 +296,37 @@ def prepare_volume(
     what: str,
     channels: int | None = None,
     attributes: Mapping[str, Any] | None = None,
+    made_of: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> StoredVolume:
-    """Open the volume that a run writes, or create it."""
-    check_output(ledger, path)
+    """Open the volume that a run writes, or create it; `made_of` as of `lsd_dask.derivation.new_mark`."""
+    check_output(ledger, path, overwrite=options.overwrite)
     if prepare(ledger, options, what=what, outputs=[path]):
+        _keep_mark(path, mark_of_run(ledger, made_of))
         return open_stored(path)
-    stored = create_volume(
+    stored = create_output(ledger, path, grid, dtype, block_shape, channels, attributes, made_of)
+    ledger.begin(BlockGrid(grid.shape, tuple(block_shape)), **facts_of_run(ledger, path))
+    return stored
+
+
+def _keep_mark(path: str, mark: Mapping[str, Any]) -> None:
+    """Let an array name inputs that were made anew since, where the result is the same."""
+    if mark_of(path) != mark:
+        array = zarr.open_array(normalise_path(path), mode="r+", storage_options=options_for(path))
+        array.update_attributes({MARK: dict(mark)})
+
+
+def create_output(
+    ledger: Ledger,
+    path: str,
+    grid: Grid,
+    dtype: str,
+    block_shape: Sequence[int],
+    channels: int | None,
+    attributes: Mapping[str, Any] | None = None,
+    made_of: Mapping[str, Mapping[str, Any]] | None = None,
+) -> StoredVolume:
+    """Create a volume that carries the name of the run that is about to begin."""
+    return create_volume(
         path,
         grid.shape if channels is None else (channels, *grid.shape),
         dtype,
@@ -282,10 +336,8 @@ def prepare_volume(
         dims=grid.dims if channels is None else ("channel", *grid.dims),
         block_shape=block_shape,
         overwrite=True,
-        attributes=attributes,
+        attributes={**(attributes or {}), MARK: mark_of_run(ledger, made_of)},
     )
-    ledger.begin(BlockGrid(grid.shape, tuple(block_shape)))
-    return stored
 
 
 @contextmanager

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsd_dask import files, plots
+from lsd_dask.containers import normalise_path
+from lsd_dask.derivation import new_mark, source
 from lsd_dask.evaluation import ScoreTable, best_row
+from lsd_dask.own_files import check_replaceable
 
-from .find_segments import rag_directory_of
+from .find_segments import merge_tree_path, rag_directory_of
 from .models import EvaluateAnnotationsConfig, EvaluateVolumesConfig
 from .options import RunOptions
-from .running import StepResult, console
+from .running import StepResult, check_made_by, console
 
 #: Scores that are told of each of several runs, of those that it has.
 _TOLD = (
@@ -54,13 +57,36 @@ def scores_path(config: EvaluateVolumesConfig | EvaluateAnnotationsConfig, kind:
     return files.join(rag_directory_of(config), "scores", *variant, f"{config.merge_function}{kind}.parquet")
 
 
+def check_tables(config: EvaluateVolumesConfig | EvaluateAnnotationsConfig, *paths: str) -> None:
+    """Check that tables, and the pictures beside them, may be written, before any work.
+
+    Raises
+    ------
+    FileExistsError
+        If one is there that the step did not write.
+    """
+    check_made_by(config.step, *paths, overwrite=config.overwrite)
+    for path in paths:
+        if not config.overwrite:
+            check_replaceable(picture_beside(path), "the picture of the scores")
+
+
+def mark_of_scores(
+    config: EvaluateVolumesConfig | EvaluateAnnotationsConfig, **inputs: str
+) -> dict[str, Any]:
+    """The mark of what is found of the segmentations of a merge tree, and of more inputs, by their paths."""
+    made_of = {"fragments": config.fragments_path, "merge tree": merge_tree_path(config, config), **inputs}
+    sources = {role: source(normalise_path(path)) for role, path in made_of.items()}
+    return new_mark(config.step, normalise_path(config.fragments_file), sources)
+
+
 def write_scores(
-    config: EvaluateVolumesConfig | EvaluateAnnotationsConfig, rows: Rows, path: str
+    config: EvaluateVolumesConfig | EvaluateAnnotationsConfig, rows: Rows, path: str, mark: Mapping[str, Any]
 ) -> dict[str, str]:
     """Write scores, tidy and with the run's configuration, and draw them: paths of both."""
     # How it was run has no part in what was found.
     told = config.model_dump(mode="json", exclude=set(RunOptions.model_fields))
-    ScoreTable(rows, {"step": config.step, **told}).to_parquet(path)
+    ScoreTable(rows, {"step": config.step, **told}).to_parquet(path, {"mark": mark})
     title = " ".join(filter(None, [config.method, config.merge_function, config.run_type]))
     return {"scores": path, **draw(plots.plot_metrics, rows, picture_beside(path), title=title)}
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsd_dask.formats import open_stored
 from lsd_dask.neighborhoods import Offsets, agreed, direct_for
 from lsd_dask.overlap import StoredReader
 
@@ -13,7 +12,7 @@ from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmenta
 from .config import workflow
 from .extract_fragments import plan_fragments
 from .fields import array_path
-from .inputs import check_labels, naming, offsets_of, shared_part
+from .inputs import check_labels, naming, offsets_of, open_input, shared_part
 from .models import (
     AgglomerateConfig,
     EvaluateVolumesConfig,
@@ -189,7 +188,7 @@ def _check_prediction(config: SegmentConfig) -> None:
 
 def _check_truth(config: SegmentConfig, reader: StoredReader, like: str) -> None:
     if config.gt_path is not None:
-        truth, _ = shared_part(open_stored(config.gt_path), reader, like)
+        truth, _ = shared_part(open_input(config.gt_path), reader, like)
         check_labels(truth)
 
 
@@ -197,4 +196,4 @@ def _check_segmentation(config: SegmentConfig, *inputs: str) -> None:
     if config.fixed_threshold is not None:
         name = _name_at(config, config.fixed_threshold)
         ledger = ledger_for(config.out_file, "extract_segmentation", name, {})
-        check_output(ledger, array_path(config.out_file, name), *inputs)
+        check_output(ledger, array_path(config.out_file, name), *inputs, overwrite=config.overwrite)

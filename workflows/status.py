@@ -1,21 +1,22 @@
 """What is done of each step in a container: ``lsd-dask status``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Column, Table
 
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
 from lsd_dask.containers import normalise_path
+from lsd_dask.derivation import Derivation
 from lsd_dask.ledgers import Ledger
 from lsd_dask.locks import living
 
-from .report_page import to_the_second
+from .report_page import runs_of, to_the_second
 from .running import console
 
-type State = Literal["done", "running", "failed", "interrupted"]
+type State = Literal["done", "stale", "running", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class StepStatus:
     output
         What it writes: an array, with the merge function where there are several.
     state
-        "running" if somebody is at work on it, "done" if nothing is missing, "failed" if blocks failed, else
+        "running" if somebody is at work on it, "done" if nothing is missing, "stale" if it is done and what
+        it was made of was made anew since, or its output is gone, "failed" if blocks failed, else
         "interrupted".
     blocks, done
         Number of blocks in all and done; None and 0 for a step that is not done in blocks.
@@ -39,6 +41,8 @@ class StepStatus:
         Names of the first blocks that are not done, at most `MISSING`.
     started, by
         When the run began, and whose it is.
+    stale
+        Why it is stale.
     """
 
     step: str
@@ -50,6 +54,7 @@ class StepStatus:
     missing: tuple[str, ...]
     started: str
     by: str
+    stale: str | None = None
 
 
 #: Names of missing blocks that are told.
@@ -76,13 +81,38 @@ def status(container: str) -> list[StepStatus]:
     ValueError
         If a ledger cannot be read.
     """
-    runs = files.join(normalise_path(container), "runs")
+    container = normalise_path(container)
+    runs = files.join(container, "runs")
+    derivation = Derivation(container)
     directories = list(_headers(runs))
     at_work = living(directories)
-    found = [_status_of(path, runs, path in at_work) for path in directories]
+    found = [_status_of(path, runs, path in at_work, derivation) for path in directories]
     if not found:
         raise FileNotFoundError(f"{runs}: no step of lsd-dask has written to this container")
     return sorted(found, key=lambda one: (one.started, one.step))
+
+
+def stale_files(container: str) -> dict[str, str]:
+    """Why tables and pages of a container are stale that no ledger knows, by their names.
+
+    Parameters
+    ----------
+    container
+        Path or URL.
+    """
+    container = normalise_path(container)
+    tables = Derivation(container).stale_tables(files.join(container, "rag"))
+    found = {path.removeprefix(f"{container}/"): reason for path, reason in tables.items()}
+    page = files.join(container, "report.html")
+    told = runs_of(files.read_bytes(page).decode(errors="replace")) if files.is_file(page) else {}
+    since = [name for name, run in told.items() if _run_of(container, name) != run]
+    if since:
+        found["report.html"] = f"it tells of {since[0]} as it was before that was made anew"
+    return found
+
+
+def _run_of(container: str, name: str) -> str:
+    return Ledger(files.join(container, "runs", name), {}).header().get("run", "")
 
 
 def print_status(container: str) -> None:
@@ -106,6 +136,11 @@ def print_status(container: str) -> None:
         )
     console.print(table)
     for one in found:
+        if one.stale is not None:
+            console.print(f"{one.step}, {one.output}: stale, {one.stale}", markup=False)
+    for name, reason in stale_files(container).items():
+        console.print(f"{name}: stale, {reason}", markup=False)
+    for one in found:
         for name, message in list(one.failures.items())[:MISSING]:
             console.print(f"{one.step}, block {name}: {message}")
         if one.state != "done" and one.missing:
@@ -127,7 +162,7 @@ def _headers(directory: str) -> Iterator[str]:
         yield from _headers(files.join(directory, name))
 
 
-def _status_of(directory: str, runs: str, at_work: bool) -> StepStatus:
+def _status_of(directory: str, runs: str, at_work: bool, derivation: Derivation) -> StepStatus:
     ledger = Ledger(directory, {})
     header = ledger.header()
     step, _, output = directory.removeprefix(f"{runs}/").partition("/")
@@ -138,22 +173,36 @@ def _status_of(directory: str, runs: str, at_work: bool) -> StepStatus:
     missing: Sequence[str] = ()
     if grid is not None and len(done) < len(grid):
         missing = [block.name for block in grid if block.name not in done]
+    complete = "run" in header and (grid is None or len(done) == len(grid))
+    stale = _stale(header, derivation) if complete else None
     return StepStatus(
         step,
         output,
-        _state("run" in header and (grid is None or len(done) == len(grid)), failures, at_work),
+        _state(complete, stale is not None, failures, at_work),
         None if grid is None else len(grid),
         len(done),
         failures,
         tuple(missing[:MISSING]),
         header.get("started", ""),
         header.get("by", ""),
+        stale,
     )
 
 
-def _state(complete: bool, failures: dict[str, str], at_work: bool) -> State:
+def _stale(header: Mapping[str, Any], derivation: Derivation) -> str | None:
+    """Why what a run made is not current: its inputs, or itself."""
+    for output in header.get("outputs", ()):
+        found = derivation.run_of(output)
+        if found != header["run"]:
+            return f"{output} is gone" if found is None else f"{output} was replaced since"
+        if (reason := derivation.stale(output)) is not None:
+            return reason
+    return derivation.reason(header.get("made_of", {}))
+
+
+def _state(complete: bool, stale: bool, failures: dict[str, str], at_work: bool) -> State:
     if at_work:
         return "running"
     if complete:
-        return "done"
+        return "stale" if stale else "done"
     return "failed" if failures else "interrupted"

@@ -54,15 +54,18 @@ class ScoreTable:
     rows: Sequence[Row]
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_parquet(self, path: str) -> None:
+    def to_parquet(self, path: str, facts: Mapping[str, Any] | None = None) -> None:
         """Write the table: columns method, merge_function, threshold, metric, value, and the configuration.
 
         Parameters
         ----------
         path : str
             Path or URL.
+        facts : mapping, optional
+            More facts about the table.
         """
-        parquet.write_table(path, tidy(self.rows), {"configuration": dict(self.configuration)})
+        told = {**(facts or {}), "configuration": dict(self.configuration)}
+        parquet.write_table(path, tidy(self.rows), told)
 
     @classmethod
     def from_parquet(cls, path: str) -> "ScoreTable":

@@ -1,7 +1,7 @@
 """What there is to look at in a container: its volumes, what kind each is, and its merge trees."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from .. import containers, files, ngff
+from ..derivation import Derivation, container_around
 from ..edits import FILE_NAME
 from ..formats import open_stored
 from ..storage import StoredVolume
@@ -75,11 +76,15 @@ class Contents:
         Merge trees of fragments among these.
     skipped
         Names of arrays that are no volumes, and why.
+    stale
+        Names of volumes, and paths of merge trees and scores, that were made of what was made anew since; and
+        why.
     """
 
     volumes: Mapping[str, StoredVolume]
     trees: tuple[MergeTreePath, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 def contents_of(path: str | PathLike[str]) -> Contents:
@@ -128,7 +133,16 @@ def contents_of(path: str | PathLike[str]) -> Contents:
             skipped[name] = str(error)
     if not found:
         raise ValueError(f"{path}: found no volume in it" + "".join(f"; {why}" for why in skipped.values()))
-    return Contents(_shortened(found), tuple(_trees(path, found)), skipped)
+    volumes, trees = _shortened(found), tuple(_trees(path, found))
+    return Contents(volumes, trees, skipped, _stale(path, volumes, trees))
+
+
+def _stale(path: str, volumes: Mapping[str, StoredVolume], trees: Sequence[MergeTreePath]) -> dict[str, str]:
+    derivation = Derivation(container_around(path))
+    paths = {name: stored.path for name, stored in volumes.items()}
+    paths |= {place: place for tree in trees for place in (tree.path, tree.scores_path)}
+    reasons = {name: derivation.stale(place) for name, place in paths.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def kind_of(name: str, dtype: np.dtype[Any], channels: int | None, ndim: int) -> Kind:
@@ -169,7 +183,8 @@ def _members(group: zarr.Group) -> dict[str, containers.Node]:
     with warnings.catch_warnings():
         # Tables and ledgers lie beside the arrays.
         warnings.filterwarnings("ignore", "Object at .* is not recognized", zarr.errors.ZarrUserWarning)
-        return {"": group, **dict(group.members(max_depth=None))}
+        below = dict(group.members(max_depth=None))
+        return {"": group, **{name: node for name, node in below.items() if not containers.is_part(name)}}
 
 
 def _coarser_levels(members: Mapping[str, containers.Node], path: str) -> set[str]:

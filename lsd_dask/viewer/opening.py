@@ -117,6 +117,8 @@ class _Found:
         self.sources: dict[str, Source] = {}
         #: Name of the fragments of each tree, as they are shown.
         self.trees: list[tuple[str, MergeTreePath]] = []
+        #: Why volumes, merge trees and scores are stale.
+        self.stale: dict[str, str] = {}
 
     def add(self, what: str | PathLike[str] | Mapping[str, Any]) -> None:
         if isinstance(what, Mapping):
@@ -124,7 +126,9 @@ class _Found:
                 self._add(name, volume)
             return
         contents = contents_of(what)
+        self.stale |= contents.stale
         for name, stored in contents.volumes.items():
+            name = f"{name} (stale)" if name in contents.stale else name
             self._add(name, stored)
             for tree in contents.trees:
                 if f"/{stored.path}".endswith(f"/{tree.fragments}"):
@@ -163,8 +167,12 @@ class _Found:
         chosen = next(self._candidates(fragments, merge_function), None)
         if chosen is None:
             if merge_function is not None or threshold is not None:
-                there = ", ".join(f"{tree.merge_function} of {name}" for name, tree in self.trees) or "none"
-                raise ValueError(f"found no such merge tree; there is {there}")
+                there = ", ".join(
+                    f"{tree.merge_function} of {name}"
+                    + (f" (stale, {self.stale[tree.path]})" if tree.path in self.stale else "")
+                    for name, tree in self.trees
+                )
+                raise ValueError(f"found no such merge tree; there is {there or 'none'}")
             return None, None
         name, place = chosen
         with naming(place.path):
@@ -173,19 +181,21 @@ class _Found:
             nodes, _ = NodeTable.from_parquet(place.nodes_path)
         if edits is None and files.is_file(place.edits_path):
             edits = Edits.read(place.edits_path)
-        return name, Merging(merges, _best_threshold(place) if threshold is None else threshold, nodes, edits)
+        return name, Merging(
+            merges, self._best_threshold(place) if threshold is None else threshold, nodes, edits
+        )
 
     def _candidates(
         self, fragments: str | None, merge_function: str | None
     ) -> Iterator[tuple[str, MergeTreePath]]:
         """The trees that may be meant, the preferred one first."""
         for name, tree in sorted(self.trees, key=lambda one: one[1].merge_function != _PREFERRED):
-            if fragments in (None, name) and merge_function in (None, tree.merge_function):
+            wanted = fragments in (None, name) and merge_function in (None, tree.merge_function)
+            if wanted and tree.path not in self.stale:
                 yield name, tree
 
-
-def _best_threshold(place: MergeTreePath) -> float:
-    if not files.exists(place.scores_path):
-        return DEFAULT_THRESHOLD
-    rows = ScoreTable.from_parquet(place.scores_path).rows
-    return float(best_row(rows)["threshold"]) if rows and "voi_sum" in rows[0] else DEFAULT_THRESHOLD
+    def _best_threshold(self, place: MergeTreePath) -> float:
+        if place.scores_path in self.stale or not files.exists(place.scores_path):
+            return DEFAULT_THRESHOLD
+        rows = ScoreTable.from_parquet(place.scores_path).rows
+        return float(best_row(rows)["threshold"]) if rows and "voi_sum" in rows[0] else DEFAULT_THRESHOLD

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import files
 from ..grids import Grid
+from ..own_files import check_replaceable, marked_png
 from .browser import headless
 from .contents import Kind
 from .merging import Merging, SegmentFacts
@@ -168,11 +169,14 @@ class Viewer:
 
         Raises
         ------
+        FileExistsError
+            If a file is there that is no picture of ours.
         FileNotFoundError
             If no browser is found.
         TimeoutError
             If it takes longer.
         """
+        check_replaceable(str(path), "the screenshot")
         taken: list[bytes] = []
         done = threading.Event()
 
@@ -197,7 +201,7 @@ class Viewer:
                 config.show_ui_controls = before.show_ui_controls
                 config.show_panel_borders = before.show_panel_borders
                 config.viewer_size = before.viewer_size
-        files.write_bytes(str(path), taken[0])
+        files.write_bytes(str(path), marked_png(taken[0]))
         return str(path)
 
     def close(self) -> None:
