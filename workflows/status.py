@@ -168,7 +168,7 @@ def _status_of(directory: str, runs: str, at_work: bool, derivation: Derivation)
     step, _, output = directory.removeprefix(f"{runs}/").partition("/")
     noted = header.get("grid")
     grid = BlockGrid(tuple(noted["shape"]), tuple(noted["block_shape"])) if noted else None
-    done = ledger.done()
+    done = _done(ledger, header, grid)
     failures = files.read_json(ledger.failures_path) if files.exists(ledger.failures_path) else {}
     missing: Sequence[str] = ()
     if grid is not None and len(done) < len(grid):
@@ -187,6 +187,13 @@ def _status_of(directory: str, runs: str, at_work: bool, derivation: Derivation)
         header.get("by", ""),
         stale,
     )
+
+
+def _done(ledger: Ledger, header: Mapping[str, Any], grid: BlockGrid | None) -> set[str]:
+    """Names of the blocks that are done: all of a run that finished, whose tables of blocks are gone."""
+    if grid is not None and Ledger(ledger.directory, header.get("identity", {})).finished() is not None:
+        return ledger.recorded()
+    return ledger.done()
 
 
 def _stale(header: Mapping[str, Any], derivation: Derivation) -> str | None:
