@@ -124,13 +124,23 @@ def _remove_stale(config: AgglomerateConfig) -> None:
     remove_stale_luts(container, rag_directory(container, config.fragments_dataset))
 
 
+def _is_made(ledger: Ledger, config: AgglomerateConfig, outputs: Sequence[str]) -> bool:
+    """Whether an earlier run made the tables; if not, the coming run has a name, which its tables carry."""
+    if not prepare(ledger, config, what="merge tree", outputs=outputs):
+        return False
+    if ledger.finished(verify=config.verify) is not None:
+        return True
+    ledger.clear()
+    return False
+
+
 def _agglomerate_whole(
     config: AgglomerateConfig, ledger: Ledger, graph: RegionGraph, outputs: Sequence[str]
 ) -> None:
     """Agglomerate a graph that this process holds."""
     tree_path, edges_path = outputs
     with hold(ledger):
-        if prepare(ledger, config, what="merge tree") and ledger.finished(verify=config.verify) is not None:
+        if _is_made(ledger, config, outputs):
             return
         tree = agglomerate_graph(graph, config.merge_function)
         scores = tree.merge_scores(graph)
@@ -156,8 +166,7 @@ def _agglomerate_in_cells(
     with hold(ledger):
         cells = Ledger(files.join(runs, config.fragments_dataset, config.merge_function), ledger.identity)
         done = None
-        resumed = prepare(ledger, config, what="merge tree", outputs=outputs)
-        if not resumed or ledger.finished(verify=config.verify) is None:
+        if not _is_made(ledger, config, outputs):
             facts = {"mark": mark_of_run(ledger)}
             tree, edges = outputs
             function = config.merge_function
