@@ -13,7 +13,7 @@ from lsd_dask.viewing.figures import as_png
 from .report_page import Page, duration, to_the_second
 from .report_scores import add_score_tables
 from .report_sections import draw_result
-from .status import StepStatus, status
+from .status import StepStatus, blocks_done, status
 
 #: Failures that are shown.
 _SHOWN = 10
@@ -107,7 +107,7 @@ def _facts_of(one: StepStatus, container: str) -> RunFacts:
     grid = BlockGrid(tuple(noted["shape"]), tuple(noted["block_shape"])) if noted else None
     records = {
         name: files.read_json(files.join(directory, "blocks", f"{name}.json"))
-        for name in sorted(ledger.done())
+        for name in sorted(blocks_done(ledger))
     }
     timed = {name: record for name, record in records.items() if "seconds" in record and "started" in record}
     return RunFacts(

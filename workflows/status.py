@@ -168,7 +168,7 @@ def _status_of(directory: str, runs: str, at_work: bool, derivation: Derivation)
     step, _, output = directory.removeprefix(f"{runs}/").partition("/")
     noted = header.get("grid")
     grid = BlockGrid(tuple(noted["shape"]), tuple(noted["block_shape"])) if noted else None
-    done = _done(ledger, header, grid)
+    done = blocks_done(ledger)
     failures = files.read_json(ledger.failures_path) if files.exists(ledger.failures_path) else {}
     missing: Sequence[str] = ()
     if grid is not None and len(done) < len(grid):
@@ -189,9 +189,9 @@ def _status_of(directory: str, runs: str, at_work: bool, derivation: Derivation)
     )
 
 
-def _done(ledger: Ledger, header: Mapping[str, Any], grid: BlockGrid | None) -> set[str]:
-    """Names of the blocks that are done: all of a run that finished, whose tables of blocks are gone."""
-    if grid is not None and Ledger(ledger.directory, header.get("identity", {})).finished() is not None:
+def blocks_done(ledger: Ledger) -> set[str]:
+    """Names of the blocks that are done: all of a run that finished, whose tables of blocks may be gone."""
+    if Ledger(ledger.directory, ledger.recorded_identity()).finished() is not None:
         return ledger.recorded()
     return ledger.done()
 
