@@ -1,6 +1,7 @@
 """Zarr containers: finding arrays by "container and array in one" paths, and creating arrays in them."""
 
 import os
+import re
 import tempfile
 import time
 import uuid
@@ -19,6 +20,7 @@ from numpy.typing import DTypeLike
 from zarr.codecs import ZstdCodec
 
 from . import files
+from .claims import check_claims
 from .missing import listed, missing_array, missing_path
 from .names import check_key
 from .paths import PRECOMPUTED as PRECOMPUTED
@@ -32,7 +34,17 @@ type Node = zarr.Array[Any] | zarr.Group
 type ParentAttributes = Callable[[Mapping[str, Any], str, int], Mapping[str, Any]]
 
 #: What zarr raises for metadata that are cut short (they are no JSON then), or do not say what they must.
-_BROKEN = (ValueError, TypeError, KeyError, AttributeError)
+_BROKEN = (
+    *(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError),
+    zarr.errors.ZarrUserWarning,
+)
+
+
+#: What lies in the folder of an array: metadata, chunks in the names of either format, files that are not
+#: complete yet, and what systems put into any folder.
+_OF_AN_ARRAY = re.compile(
+    r"zarr\.json|\.z(array|attrs|group|metadata)|c([./]\d+)*|\d+([./]\d+)*|.*\.partial|\.DS_Store|\.nfs.*"
+)
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -108,10 +120,17 @@ def find_node(path: str) -> Node:
 
     Raises
     ------
+    ValueError
+        If its metadata claim what cannot be.
     FileNotFoundError
         If the path or its container does not exist. The message tells the nearest names, or those there are.
     """
     node = open_node(path)
+    if isinstance(node, zarr.Array):
+        # zarr reads chunks of no voxels as some of one, and warns.
+        if getattr(node.metadata, "_stored_document", None) is not None and all(node.shape):
+            raise ValueError(f"{path}: found chunks of no voxels, expected at least 1 along each axis")
+        check_claims(path, node.shape, node.chunks, node.dtype.itemsize)
     if node is not None:
         return node
     for container in ancestors(path):
@@ -182,12 +201,24 @@ def check_free(path: str, overwrite: bool) -> bool:
         )
     if node is None and not is_remote(path) and Path(path).is_file():
         raise FileExistsError(f"{path}: a file is already there, expected the name of an array")
+    if isinstance(node, zarr.Array):
+        _check_only_array(path)
     if isinstance(node, zarr.Group):
         raise FileExistsError(
             f"{path}: a group is already there, with the arrays {listed(arrays_below(node, path))}; "
             "name an array inside it"
         )
     return node is not None
+
+
+def _check_only_array(path: str) -> None:
+    """Raise FileExistsError if there is more in the folder of an array than zarr's and our own files."""
+    foreign = [name for name in files.names(path) if not _OF_AN_ARRAY.fullmatch(name)]
+    if foreign:
+        raise FileExistsError(
+            f"{path}: found {listed(foreign)} in the folder of the array, expected its own files alone, "
+            "as all of it is removed when the array is replaced; move it away"
+        )
 
 
 def container_of(path: str) -> tuple[str, str, Literal[2, 3] | None]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import psutil
 
 from . import disks
 from .stores import StoreError, filesystem, has_folders, is_remote, protocols_of, retried
@@ -28,6 +30,12 @@ PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 #: Files that make a folder an array.
 _METADATA = ("zarr.json", ".zarray")
+
+#: What is raised for bytes that are no ``.npz`` file, or one whose headers lie.
+_NO_ARRAYS = (
+    *(ValueError, TypeError, LookupError, EOFError, OSError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, OverflowError),
+)
 
 
 def join(directory: str | os.PathLike[str], *parts: str) -> str:
@@ -171,12 +179,27 @@ def remove(path: str) -> None:
     def remove_all() -> None:
         if not fs.exists(inner):
             return
-        fs.rm(inner, recursive=True)
+        if glob.has_magic(inner):
+            _remove_each(fs, inner)
+        else:
+            fs.rm(inner, recursive=True)
         # Object stores delete many at once, and what they could not delete s3fs does not tell.
         if fs.exists(inner):
             raise StillThereError("not everything was deleted")
 
     retried(remove_all, path, "removing it")
+
+
+def _remove_each(fs: fsspec.AbstractFileSystem, inner: str) -> None:
+    """Remove what lies at a path that `fs.rm` takes for a pattern, which its neighbours match as well."""
+    below = fs.find(inner, withdirs=True, detail=True)
+    folders = [name for name, entry in below.items() if entry["type"] == "directory"]
+    for name in below.keys() - set(folders):
+        fs.rm_file(name)
+    for name in sorted({inner, *folders}, key=len, reverse=True):
+        # Object stores have no folders.
+        with suppress(FileNotFoundError, NotImplementedError):
+            fs.rmdir(name)
 
 
 class StillThereError(RuntimeError):
@@ -295,7 +318,7 @@ def read_json(path: str) -> Any:
     """
     try:
         return json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error}); was it cut short?") from error
 
 
@@ -317,12 +340,25 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
         If the file is no such file, naming it.
     """
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        content = io.BytesIO(read_bytes(path))
+        with zipfile.ZipFile(content) as directory:
+            size, memory = sum(entry.file_size for entry in directory.infolist()), _memory()
+        if size > memory:
+            raise ValueError(f"it would be {size:,} bytes, more than the memory of {memory:,}")
+        with np.load(content, allow_pickle=False) as arrays:
+            tables = dict(arrays)
+        if not all(isinstance(table, np.ndarray) for table in tables.values()):
+            raise ValueError("it holds files that are no arrays")
+    except _NO_ARRAYS as error:
         if isinstance(error, FileNotFoundError | PermissionError | StoreError):
             raise
         raise ValueError(f"{path}: not a readable table ({error}); was it cut short?") from error
+    return tables
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return int(psutil.virtual_memory().total)
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -86,7 +86,12 @@ class Ledger:
 
     def recorded_identity(self) -> Mapping[str, Any]:
         """Identity of the run that is recorded; empty where there is none."""
-        return dict(self.header().get("identity", {}))
+        identity = self.header().get("identity", {})
+        if not isinstance(identity, dict):
+            raise ValueError(  # noqa: TRY004
+                f"{self._path(_HEADER)}: found the identity {str(identity)[:80]}, expected names with values"
+            )
+        return identity
 
     def is_current(self) -> bool:
         """Whether what is recorded is of a run with this fingerprint."""

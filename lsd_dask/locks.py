@@ -269,6 +269,8 @@ def _lives(lock: Lock) -> bool | None:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    except OverflowError:
+        return None
     except OSError:
         # Another user's.
         pass
@@ -276,7 +278,7 @@ def _lives(lock: Lock) -> bool | None:
     if began is None or began != lock.noted.get("process_began"):
         return None if began is None else False
     # What this process holds it knows: it may have failed to give a lock back, for want of a disk.
-    return process != os.getpid() or lock.token in {mine.token for mine in _held.values()}
+    return process != os.getpid() or lock.token in [mine.token for mine in _held.values()]
 
 
 def _system() -> str | None:

@@ -115,7 +115,7 @@ def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
     try:
         table = pq.read_table(io.BytesIO(files.read_bytes(path)), page_checksum_verification=True)
         facts = _Facts(json.loads((table.schema.metadata or {}).get(_KEY, b"{}")))
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, FileNotFoundError | PermissionError | StoreError):
             raise
         raise ValueError(f"{path}: not a readable Parquet file ({error}); was it cut short?") from error

@@ -28,6 +28,9 @@ LONGEST = 4095
 #: Protocols of archives, in which files cannot be replaced.
 _ARCHIVES = {"zip", "tar", "libarchive"}
 
+#: What ends the names of archives; a folder may well be called so.
+_ARCHIVE_NAMES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
 
 def normalise_path(path: str | PathLike[str]) -> str:
     """Make a path absolute, so that a worker with another working directory finds the same volume.
@@ -78,6 +81,7 @@ def normalise_path(path: str | PathLike[str]) -> str:
         check_key("/".join(key), text)
     absolute = _absolute(text)
     _check_lengths(absolute)
+    _check_no_archive(absolute)
     return absolute
 
 
@@ -139,6 +143,16 @@ def _check_lengths(path: str) -> None:
     length = len(os.fsencode(path))
     if length > LONGEST:
         raise ValueError(f"{shown(path)}: found a path of {length} bytes, expected at most {LONGEST}")
+
+
+def _check_no_archive(path: str) -> None:
+    """Raise ValueError where a path is that of a zip or tar archive, or leads into one."""
+    there = _split_existing(path.rstrip("/"))[0]
+    if there.lower().endswith(_ARCHIVE_NAMES) and Path(there).is_file():
+        raise ValueError(
+            f"{path}: {there} is an archive, and zip and tar archives are not read, expected a folder or a "
+            "store; unpack the archive and name the container that it held"
+        )
 
 
 def _check_url(url: str) -> None:

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from . import files
+from .checks import real_numbers, shown
 from .containers import PRECOMPUTED, is_remote
 from .grids import Grid
 from .metadata import Layout, layout_from_attributes
+from .names import check_key
 from .neighborhoods import KEY, on_coarser_level
 from .tensorstores import (
     StoredTensor,
@@ -86,10 +88,13 @@ def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> Stored
     scales = info.get("scales")
     if scales is None:
         raise FileNotFoundError(f"{path}: there is no precomputed volume: expected a file {where}/info")
+    if not isinstance(scales, list):
+        raise ValueError(f"{where}/info: found the scales {shown(scales)}, expected a list of them")  # noqa: TRY004
     if not 0 <= level < len(scales):
         raise ValueError(f"{path}: level {level} was asked for, but the levels are 0 to {len(scales) - 1}")
     spec = {"driver": "neuroglancer_precomputed", "kvstore": kvstore_of(where), "scale_index": level}
     scale = scales[level]
+    _check_scale(f"{where}/info", level, scale)
     with naming_errors(path):
         size = scale["resolution"][::-1]
         corner = [o * v for o, v in zip(scale.get("voxel_offset", [0, 0, 0])[::-1], size, strict=True)]
@@ -107,6 +112,18 @@ def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> Stored
             layout = Layout(layout.grid, layout.dims[1:], dropped_axes=1)
         said = info.get(KEY)
         return stored_tensor(path, spec, store, layout, {KEY: on_coarser_level(said) if level else said})
+
+
+def _check_scale(info: str, level: int, scale: Any) -> None:
+    begin = f"{info}: scale {level}"
+    if not isinstance(scale, dict):
+        raise ValueError(f"{begin}: found {shown(scale)}, expected keys and their values")  # noqa: TRY004
+    if not isinstance(scale.get("key"), str):
+        raise ValueError(f"{begin}: key: found {shown(scale.get('key'))}, expected the name of a folder")  # noqa: TRY004
+    check_key(scale["key"], f"{begin}: key")
+    for name in ("resolution", *(["voxel_offset"] if "voxel_offset" in scale else [])):
+        if len(real_numbers(f"{begin}: {name}", scale.get(name))) != 3:
+            raise ValueError(f"{begin}: {name}: found {shown(scale[name])}, expected three numbers")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import files
 from .checks import shown
+from .claims import check_claims
 from .grids import Grid, Region
 from .metadata import Layout
 from .missing import listed
@@ -102,6 +103,7 @@ def stored_tensor(
     -------
     StoredTensor
     """
+    check_claims(path, store.shape, store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype.itemsize)
     unit = store.chunk_layout.write_chunk.shape[store.ndim - layout.grid.ndim :]
     return StoredTensor(
         path=path,
@@ -265,7 +267,7 @@ def read_json(where: str, name: str) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(read.value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}/{name}: not a readable JSON file ({error}); was it cut short?") from error
     if not isinstance(content, dict):
         raise ValueError(f"{where}/{name}: found {shown(content)}, expected keys and their values")  # noqa: TRY004
