@@ -202,7 +202,7 @@ def check_free(path: str, overwrite: bool) -> bool:
     if node is None and not is_remote(path) and Path(path).is_file():
         raise FileExistsError(f"{path}: a file is already there, expected the name of an array")
     if isinstance(node, zarr.Array):
-        _check_only_array(path)
+        check_only_array(path)
     if isinstance(node, zarr.Group):
         raise FileExistsError(
             f"{path}: a group is already there, with the arrays {listed(arrays_below(node, path))}; "
@@ -211,7 +211,7 @@ def check_free(path: str, overwrite: bool) -> bool:
     return node is not None
 
 
-def _check_only_array(path: str) -> None:
+def check_only_array(path: str) -> None:
     """Raise FileExistsError if there is more in the folder of an array than zarr's and our own files."""
     foreign = [name for name in files.names(path) if not _OF_AN_ARRAY.fullmatch(name)]
     if foreign:
@@ -360,6 +360,10 @@ def put_in_place(beside: str, path: str, parent_attributes: ParentAttributes, *,
     with _lock(container):
         if check_free(path, overwrite):
             _remove_array(path)
+        elif not is_remote(path):
+            check_only_array(path)
+            # Of an array that a power cut left without its metadata.
+            files.remove(path)
         files.move(beside, path)
         retried(lambda: _describe(path, found or 3, parent_attributes), path, "describing the array")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from . import containers, hdf5, metadata, missing, n5, ngff, precomputed, stacks
+from . import containers, hdf5, levels, metadata, missing, n5, ngff, precomputed, stacks
 from .checks import naming, real_numbers, whole_number
 from .grids import Grid
-from .metadata import Layout
+from .layouts import Layout, layout_of
 from .neighborhoods import KEY, frozen, on_coarser_level
 from .storage import StoredVolume, fingerprint_of, run_in
 
@@ -82,11 +82,11 @@ def stored_zarr(path: str, array: zarr.Array[Any], layout: Layout) -> StoredVolu
         path=path,
         grid=layout.grid,
         dims=layout.dims,
-        shape=tuple(array.shape[layout.dropped_axes :]),
+        shape=layout.of_volume(array.shape),
         dtype=array.dtype,
-        write_shape=tuple(unit[array.ndim - layout.grid.ndim :]),
+        write_shape=layout.of_volume(unit)[len(layout.dims) - layout.grid.ndim :],
         fingerprint=fingerprint_of(array),
-        dropped_axes=layout.dropped_axes,
+        stored_dims=layout.stored_dims,
         neighborhood=frozen(array.attrs.get(KEY)),
         run=run_in(dict(array.attrs)),
     )
@@ -191,20 +191,14 @@ def _open_zarr(path: str, level: int, stated: Mapping[str, Any]) -> StoredVolume
     node = containers.find_node(path)
     if isinstance(node, zarr.Group):
         return _open_group(path, node, level, stated)
-    group, multiscale, own_level = _multiscale_around(path)
     if level != 0:
+        group, multiscale, own_level = _multiscale_around(path)
         if multiscale is None or own_level != 0:
             raise ValueError(
                 f"{path}: there is no level {level}, as no OME-NGFF metadata has this as level 0"
             )
         return _open_level(group, multiscale, level, stated)
-    attributes = dict(node.attrs)
-    if multiscale is not None and not metadata.has_geometry(attributes):
-        layout = ngff.layout_from_multiscale(node.shape, multiscale, own_level, where=path)
-        return stored_zarr(path, node, _override(layout, stated, path))
-    names = getattr(node.metadata, "dimension_names", None)
-    layout = metadata.layout_from_attributes(node.shape, {**attributes, **stated}, names, where=path)
-    return stored_zarr(path, node, layout)
+    return _open_array(path, node, stated)
 
 
 def _open_group(path: str, group: zarr.Group, level: int, stated: Mapping[str, Any]) -> StoredVolume:
@@ -228,9 +222,26 @@ def _open_level(
     array = containers.find_node(path)
     if isinstance(array, zarr.Group):
         raise FileNotFoundError(f"{path}: OME-NGFF metadata names an array here, but this is a group")
-    layout = ngff.layout_from_multiscale(array.shape, multiscale, level, where=path)
-    stored = stored_zarr(path, array, _override(layout, stated, path))
-    if stored.neighborhood is None:
+    return _open_array(path, array, stated)
+
+
+def _open_array(path: str, array: zarr.Array[Any], stated: Mapping[str, Any]) -> StoredVolume:
+    """Open an array, and read what is said of it: by itself, by its group, by the multiscale around it."""
+    names = getattr(array.metadata, "dimension_names", None)
+    own = dict(array.attrs)
+    sources = [metadata.source_from_attributes(own, where=path, dimension_names=names)]
+    parent = next(containers.ancestors(path), None)
+    above = None if parent is None else containers.open_node(parent)
+    if isinstance(above, zarr.Group):
+        factors = levels.factors_of(path, own, above.attrs)
+        source = metadata.source_from_attributes(above.attrs, where=str(parent))
+        of_group = levels.of_level(source, factors)
+        sources = [levels.held_against(sources[0], of_group), of_group]
+    group, multiscale, level = _multiscale_around(path)
+    if multiscale is not None:
+        sources.append(ngff.source_of_multiscale(multiscale, level, where=group))
+    stored = stored_zarr(path, array, layout_of(array.shape, sources, stated, where=path))
+    if multiscale is not None and stored.neighborhood is None:
         # Offsets are in voxels, those of the finest level where the group tells them.
         said = frozen(containers.find_node(group).attrs.get(KEY))
         return replace(stored, neighborhood=on_coarser_level(said) if level else said)
@@ -248,10 +259,3 @@ def _multiscale_around(path: str) -> tuple[str, ngff.Multiscale | None, int]:
             if path in paths:
                 return group, multiscale, paths.index(path)
     return "", None, 0
-
-
-def _override(layout: Layout, stated: Mapping[str, Any], path: str) -> Layout:
-    try:
-        return replace(layout, grid=replace(layout.grid, **stated))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

@@ -1,5 +1,9 @@
 """HDF5 files as CREMI ships them: datasets with the attributes ``resolution`` and ``offset``.
 
+Those of others are read, too: ``axistags`` and ``element_size_um``, labels of dimensions, and dimension
+scales, whose values are the centres of voxels, as coordinates are in netCDF. Groups may have what datasets
+lack.
+
 A file is written by one process at a time: HDF5 has no other way.
 
 References
@@ -11,7 +15,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +26,9 @@ from numpy.typing import NDArray
 from . import files
 from .containers import is_remote
 from .files import split_at
-from .grids import Grid, Region
-from .metadata import layout_from_attributes, volume_attributes
+from .grids import TOLERANCE, Grid
+from .layouts import Source, Stated, layout_of
+from .metadata import KEYS, source_from_attributes, volume_attributes
 from .missing import missing_array
 from .neighborhoods import KEY, frozen
 from .storage import StoredVolume, chunk_shape_for
@@ -49,13 +54,13 @@ class StoredHDF5(StoredVolume):
 
     one_writer: ClassVar[bool] = True
 
-    def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
+    def _load(self, selection: tuple[Any, ...]) -> NDArray[Any]:
         with _readable(self.path), h5py.File(self.file, "r") as file:
-            return np.asarray(file[self.dataset][(0,) * self.dropped_axes + selection])
+            return np.asarray(file[self.dataset][selection])
 
-    def _store(self, region: Region, voxels: NDArray[Any]) -> None:
+    def _store(self, selection: tuple[Any, ...], voxels: NDArray[Any]) -> None:
         with _readable(self.path), h5py.File(self.file, "r+") as file:
-            file[self.dataset][(0,) * self.dropped_axes + (..., *region)] = voxels
+            file[self.dataset][selection] = voxels
 
 
 def is_hdf5(path: str) -> bool:
@@ -108,17 +113,18 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
         raise ValueError(f"{file_path}: this is not an HDF5 file, or one that was cut short")
     with _readable(path), h5py.File(file_path, "r") as file:
         dataset = _find(file, name, path)
-        attributes = {key: _plain(value) for key, value in dataset.attrs.items()}
-        layout = layout_from_attributes(dataset.shape, {**attributes, **stated}, where=path)
-        n_leading = dataset.ndim - layout.grid.ndim
+        attributes = _attributes(dataset)
+        own = source_from_attributes(attributes, where=path)
+        group = source_from_attributes(_attributes(dataset.parent), where=f"the group {dataset.parent.name}")
+        layout = layout_of(dataset.shape, [_with_dimensions(own, dataset), group], stated, where=path)
         return StoredHDF5(
             path=path,
             grid=layout.grid,
             dims=layout.dims,
-            shape=dataset.shape[layout.dropped_axes :],
+            shape=layout.of_volume(dataset.shape),
             dtype=dataset.dtype,
-            write_shape=(dataset.chunks or (1,) * dataset.ndim)[n_leading:],
-            dropped_axes=layout.dropped_axes,
+            write_shape=layout.of_volume(dataset.chunks or (1,) * dataset.ndim)[-layout.grid.ndim :],
+            stored_dims=layout.stored_dims,
             neighborhood=frozen(attributes.get(KEY)),
             file=file_path,
             dataset=dataset.name,
@@ -247,13 +253,71 @@ def _readable(path: str) -> Iterator[None]:
         raise ValueError(f"{path}: the HDF5 file is damaged or was cut short ({error})") from error
 
 
+def _attributes(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    return {key: _plain(node.attrs[key]) for key in (*KEYS, KEY) if key in node.attrs}
+
+
 def _plain(value: Any) -> Any:
     """Attribute as JSON would give it: lists for arrays, str for bytes."""
+    if isinstance(value, h5py.Empty):
+        return None
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _with_dimensions(own: Source, dataset: h5py.Dataset) -> Source:
+    """What a dataset says, and what the labels and scales of its dimensions say beside that."""
+    labels = [dimension.label or None for dimension in dataset.dims]
+    scales = [dimension[0] if len(dimension) else None for dimension in dataset.dims]
+    named = [None if scale is None else scale.name.rsplit("/", 1)[-1] for scale in scales]
+    names = [Stated("labels of dimensions", labels), Stated("names of dimension scales", named)]
+    own = replace(own, names=(*own.names, *names))
+    if not any(scale is not None and _has_values(scale) for scale in scales):
+        return own
+    key, problem = "dimension scales", ""
+    try:
+        lines = [_line(scale, n) for scale, n in zip(scales, dataset.shape, strict=True)]
+    except ValueError as error:
+        lines, problem = [], str(error)
+    size, corner = zip(*lines, strict=True) if lines else ((), ())
+    if problem or (None in size and own.voxel_size):
+        wrong = (Stated(key, problem=problem or f"found the voxel sizes {size}, expected one for each axis"),)
+        return replace(own, voxel_size=(*own.voxel_size, *wrong), offset=(*own.offset, *wrong))
+    units = [None if scale is None else _plain(scale.attrs.get("units")) for scale in scales]
+    return replace(
+        own,
+        voxel_size=(*own.voxel_size, Stated(key, size, units=units)),
+        offset=(*own.offset, Stated(key, corner, units=units)),
+    )
+
+
+def _has_values(scale: h5py.Dataset) -> bool:
+    # netCDF has a scale also for dimensions without coordinates.
+    about = _plain(scale.attrs.get("NAME", b""))
+    is_number = scale.ndim == 1 and scale.dtype.kind in "iuf"
+    return is_number and not str(about).startswith("This is a netCDF dimension but not a netCDF variable")
+
+
+def _line(scale: h5py.Dataset | None, n: int) -> tuple[float | None, float | None]:
+    """Voxel size and lower corner along a dimension, from the centres of voxels in its scale."""
+    if scale is None or not _has_values(scale):
+        return None, None
+    centres = scale[...].astype(float)
+    if len(centres) != n:
+        raise ValueError(f"{scale.name}: found {len(centres)} positions, expected one for each of {n} voxels")
+    if n == 1:
+        return None, None
+    size = float(centres[-1] - centres[0]) / (n - 1)
+    line = centres[0] + np.arange(n) * size
+    if not (size > 0 and np.max(np.abs(centres - line)) <= TOLERANCE * size):
+        raise ValueError(
+            f"{scale.name}: found positions that are not evenly spaced, expected those of voxels"
+        )
+    # Half of a rounded number is not the number that was meant.
+    return float(f"{size:.12g}"), float(f"{centres[0] - size / 2:.12g}")
 
 
 def _find(file: h5py.File, name: str, path: str) -> h5py.Dataset:

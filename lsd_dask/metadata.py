@@ -1,8 +1,10 @@
-"""What attributes say about the axes and the place of an array: how it is a volume.
+"""Attributes that say where an array lies, in the spelling of several tools; how volumes are written.
 
 funkelab (daisy, gunpowder, funlib.persistence) keeps ``offset``, ``resolution`` or ``voxel_size``, ``units``
 and ``axis_names`` on the array, in world units and for the spatial axes only; `offset` is the lower corner of
-the volume. OME-NGFF is the subject of `lsd_dask.ngff`.
+the volume. xarray names axes by ``_ARRAY_DIMENSIONS``, vigra and ilastik by ``axistags``, the plugins of Fiji
+give ``element_size_um``, n5-viewer ``pixelResolution`` (x, y, z) and COSEM a ``transform``. OME-NGFF is the
+subject of `lsd_dask.ngff`.
 
 How volumes are written
 -----------------------
@@ -14,91 +16,105 @@ called after the array. NGFF allows several entries in a group, to be chosen by 
 References
 ----------
 .. [1] https://github.com/funkelab/funlib.persistence
+.. [2] https://github.com/janelia-cellmap/cellmap-schemas
+.. [3] https://github.com/saalfeldlab/n5-universe
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from .checks import shown
-from .grids import Grid, spatial_dims
-from .units import unit_name, unit_symbol
+from .grids import Grid
+from .layouts import Source, Stated
+from .units import unit_symbol
+
+#: Keys that `source_from_attributes` looks at.
+KEYS = (
+    *("voxel_size", "resolution", "element_size_um", "pixelResolution", "offset", "units", "transform"),
+    *("axis_names", "_ARRAY_DIMENSIONS", "axes", "types", "axistags"),
+)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a stored array is a volume.
-
-    Parameters
-    ----------
-    grid : Grid
-        The spatial axes.
-    dims : tuple of str
-        All axes of the volume: the grid's, after ``"channel"`` where there are channels.
-    dropped_axes : int
-        Number of leading axes of length one (time) that the volume does without.
-    """
-
-    grid: Grid
-    dims: tuple[str, ...]
-    dropped_axes: int = 0
-
-
-def layout_from_attributes(
-    shape: Sequence[int],
+def source_from_attributes(
     attributes: Mapping[str, Any],
-    axis_names: Sequence[str | None] | None = None,
     *,
     where: str,
-) -> Layout:
-    """Read funkelab's attributes; an array without any has voxel size 1 and offset 0.
+    dimension_names: Any = None,
+    x_first: bool = False,
+) -> Source:
+    """Read what the attributes of an array, or of the group around it, say.
 
     Parameters
     ----------
-    shape : sequence of int
-        Shape of the stored array.
     attributes : mapping
-        Attributes of the stored array.
-    axis_names : sequence of str, optional
-        Names that the array itself gives to its axes (zarr's ``dimension_names``), used where the attributes
-        have none.
     where : str
-        The array's path, for messages.
+        Path of the array or group, for messages.
+    dimension_names : sequence of str, optional
+        Names that the array itself gives to its axes, as those of zarr 3 do.
+    x_first : bool
+        Whether lists are in the reverse order of the axes of the array, as in N5.
 
     Returns
     -------
-    Layout
-
-    Raises
-    ------
-    ValueError
-        If the attributes do not fit the shape, or the axes are not ``[channel,] z, y, x``.
+    Source
+        Values as they stand there: they are checked when they are used.
     """
-    voxel_size = _entries(attributes, "voxel_size", "resolution", where=where)
-    offset = _entries(attributes, "offset", where=where)
-    if voxel_size is not None and offset is not None and len(voxel_size) != len(offset):
-        raise ValueError(f"{where}: voxel_size {list(voxel_size)} and offset {list(offset)} differ in length")
-    names = _entries(attributes, "axis_names", "_ARRAY_DIMENSIONS", where=where, of=str) or axis_names
-    kinds = _entries(attributes, "types", where=where, of=str) or kinds_of_axes(
-        len(shape), names, voxel_size or offset
-    )
-    units = attributes.get("units") or ("voxel" if voxel_size is None else "nanometer")
-    return layout_of(shape, kinds, names, voxel_size=voxel_size, offset=offset, units=units, where=where)
+    said = {key: value for key, value in attributes.items() if value is not None}
+
+    def listed(key: str) -> Any:
+        return _reversed(said[key]) if x_first else said[key]
+
+    names = [Stated(key, listed(key)) for key in ("axis_names", "_ARRAY_DIMENSIONS") if key in said]
+    kinds = [Stated("types", listed("types"))] if "types" in said else []
+    sizes = [Stated(key, listed(key)) for key in ("voxel_size", "resolution") if key in said]
+    corners = [Stated("offset", listed("offset"))] if "offset" in said else []
+    units = [Stated("units", listed("units"))] if "units" in said else []
+    if dimension_names is not None:
+        names.append(Stated("dimension_names", list(dimension_names)))
+    if "element_size_um" in said:
+        sizes.append(Stated("element_size_um", listed("element_size_um"), units="micrometer"))
+    if "pixelResolution" in said:
+        sizes.append(_pixel_resolution(said["pixelResolution"], said.get("downsamplingFactors")))
+    parts = [_transform(said["transform"])] if "transform" in said else []
+    parts += [_listed_axes("axes", listed("axes"))] if "axes" in said else []
+    parts += [_axistags(said["axistags"])] if "axistags" in said else []
+    for part in parts:
+        names += part.names
+        kinds += part.kinds
+        sizes += part.voxel_size
+        corners += part.offset
+        units += part.units
+    if "pixelResolution" in said and not units:
+        # Nothing else says in which unit the offset beside it is.
+        units = [Stated("pixelResolution.unit", _pixel_resolution(said["pixelResolution"]).units)]
+    return Source(where, tuple(names), tuple(kinds), tuple(sizes), tuple(corners), tuple(units))
 
 
-def has_geometry(attributes: Mapping[str, Any]) -> bool:
-    """Whether an array's own attributes place it in the world.
+def shifted_transform(attributes: Mapping[str, Any], finest: Any) -> dict[str, Any]:
+    """Attributes of a coarser level with the lower corner in ``transform``, where COSEM has centres.
 
     Parameters
     ----------
     attributes : mapping
+        Of the level.
+    finest
+        The ``transform`` of the finest level: both are of the centres of first voxels, in a frame in which
+        that of the finest level is its lower corner.
 
     Returns
     -------
-    bool
+    dict
+        The attributes as they are where there is nothing to compare, or where ``offset`` has the corner.
     """
-    return _first(attributes, "voxel_size", "resolution", "offset") is not None
+    own = attributes.get("transform")
+    if "offset" in attributes or not isinstance(own, Mapping) or not isinstance(finest, Mapping):
+        return dict(attributes)
+    translate, scale, scale_0 = map(_numbers, (own.get("translate"), own.get("scale"), finest.get("scale")))
+    if not len(translate) == len(scale) == len(scale_0) > 0:
+        return dict(attributes)
+    corner = [t - (s - s0) / 2 for t, s, s0 in zip(translate, scale, scale_0, strict=True)]
+    return {**attributes, "transform": {**own, "translate": corner}}
 
 
 def volume_attributes(grid: Grid, channels: int | None) -> dict[str, Any]:
@@ -148,156 +164,92 @@ def axes_of(grid: Grid, channels: int | None) -> list[tuple[str, str]]:
     return channel + [(dim, "space") for dim in grid.dims]
 
 
-def kinds_of_axes(
-    ndim: int, names: Sequence[str | None] | None, per_spatial_axis: Sequence[Any] | None = None
-) -> list[str]:
-    """Tell channel, time and space apart; with nothing to go by, a fourth axis in front is channels.
-
-    Parameters
-    ----------
-    ndim : int
-        Number of axes.
-    names : sequence of str or None
-        Their names; funkelab marks channels with ``^``.
-    per_spatial_axis : sequence, optional
-        Something with one entry per spatial axis, for arrays without names.
-
-    Returns
-    -------
-    list of str
-        ``"channel"``, ``"time"`` or ``"space"`` for each axis.
-
-    Examples
-    --------
-    >>> kinds_of_axes(4, ["c^", "z", "y", "x"])
-    ['channel', 'space', 'space', 'space']
-    >>> kinds_of_axes(3, None, (4, 4))
-    ['channel', 'space', 'space']
-    """
-    if names is not None and any(names):
-        kinds = [_kind(name) for name in names]
-        return kinds if kinds.count("space") < 4 else ["channel", *kinds[1:]]
-    n_spatial = 0 if per_spatial_axis is None else len(per_spatial_axis)
-    if n_spatial not in (2, 3) or n_spatial not in (ndim - 1, ndim):
-        n_spatial = min(ndim, 3)
-    return ["channel"] * (ndim - n_spatial) + ["space"] * n_spatial
-
-
-def layout_of(
-    shape: Sequence[int],
-    kinds: Sequence[str],
-    names: Sequence[str | None] | None,
-    *,
-    voxel_size: Sequence[float] | None,
-    offset: Sequence[float] | None,
-    units: str | Sequence[str],
-    where: str,
-) -> Layout:
-    """Check what is known of the axes of a stored array, and put it together.
-
-    Parameters
-    ----------
-    shape : sequence of int
-    kinds : sequence of str
-        As `kinds_of_axes` gives them.
-    names : sequence of str or None
-        Names of the axes, where they have any.
-    voxel_size, offset, units
-        With one entry per axis, or one per spatial axis; None for 1 and 0.
-    where : str
-        The array's path, for messages.
-
-    Returns
-    -------
-    Layout
-
-    Raises
-    ------
-    ValueError
-        If the entries do not fit the axes or one another, or the axes are not ``[channel,] z, y, x``.
-    """
-    for given in (kinds, names):
-        if given is not None and len(given) != len(shape):
-            named = f"its metadata names {len(given)}: {list(given)}"
-            raise ValueError(f"{where}: the array has {len(shape)} axes, but {named}")
-    dropped, dims = _check_axes(shape, list(kinds), names, where)
-    spatial = tuple(dim for dim in dims if dim != "channel")
-    n = len(spatial)
-    all_units = [units] * n if isinstance(units, str) else units
-    if not isinstance(all_units, list | tuple) or not all(isinstance(unit, str) for unit in all_units):
-        raise ValueError(f"{where}: units: found {shown(units)}, expected the name of one, or one an axis")
-    all_units = _spatial(all_units, kinds, "units", where)
-    unit_names = {unit_name(unit) for unit in all_units}
-    if len(unit_names) > 1:
-        raise ValueError(f"{where}: all axes need the same unit, but they have {sorted(unit_names)}")
-    sizes = [1.0] * n if voxel_size is None else _spatial(voxel_size, kinds, "voxel_size", where)
-    corner = [0.0] * n if offset is None else _spatial(offset, kinds, "offset", where)
-    try:
-        grid = Grid(spatial, tuple(shape[-n:]), tuple(sizes), tuple(corner), *unit_names)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    return Layout(grid, dims, dropped)
-
-
-def _kind(name: str | None) -> str:
-    if name is not None and (name.endswith("^") or name in ("c", "channel", "channels")):
-        return "channel"
-    return "time" if name in ("t", "time") else "space"
-
-
-def _check_axes(
-    shape: Sequence[int], kinds: list[str], names: Sequence[str | None] | None, where: str
-) -> tuple[int, tuple[str, ...]]:
-    """Return how many leading axes to drop, and the dims of the volume."""
-    found = f"axes {list(names or kinds)} of shape {tuple(shape)}"
-    dropped = 0
-    while kinds[dropped : dropped + 1] == ["time"]:
-        if shape[dropped] != 1:
-            raise ValueError(f"{where}: expected a single time point, but found {found}")
-        dropped += 1
-    rest = kinds[dropped:]
-    n_channel, n_spatial = rest.count("channel"), rest.count("space")
-    ordered = ["channel"] * n_channel + ["space"] * n_spatial
-    if n_channel > 1 or n_spatial not in (2, 3) or rest != ordered:
-        raise ValueError(f"{where}: expected axes [channel,] z, y, x or [channel,] y, x, but found {found}")
-    dims = spatial_dims(n_spatial)
-    spatial_names = tuple(names[-n_spatial:]) if names else dims
-    if spatial_names != dims and set(spatial_names) == set(dims):
-        raise ValueError(f"{where}: expected spatial axes in the order {', '.join(dims)}, but found {found}")
-    return dropped, ("channel",) * n_channel + dims
-
-
-def _spatial(values: Sequence[Any], kinds: Sequence[str], what: str, where: str) -> list[Any]:
-    """Keep the entries of the spatial axes from a list with one per axis, or one per spatial axis."""
-    n_spatial = list(kinds).count("space")
-    if len(values) == n_spatial:
-        return list(values)
-    if len(values) == len(kinds):
-        return [value for value, kind in zip(values, kinds, strict=True) if kind == "space"]
-    expected = f"{n_spatial} entries, one per spatial axis"
-    raise ValueError(f"{where}: {what} needs {expected}, but has {len(values)}: {list(values)}")
-
-
-def _first(attributes: Mapping[str, Any], *keys: str) -> Any:
-    """Value of the first key that has one."""
-    return next((attributes[key] for key in keys if attributes.get(key) is not None), None)
-
-
-def _entries(attributes: Mapping[str, Any], *keys: str, where: str, of: type | None = None) -> Any:
-    """List that the first key with a value has: of numbers, unless `of` says something else."""
-    value = _first(attributes, *keys)
-    if value is None or (of is str and isinstance(value, str)):
-        return value
-    kind = Real if of is None else of
-    if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
-        found = next(key for key in keys if attributes.get(key) is not None)
-        expected = "numbers" if of is None else "names"
-        raise ValueError(
-            f"{where}: {found}: found {shown(value)}, expected a list of {expected}, one an axis"
-        )
-    return value
-
-
 def _tidy(value: float) -> float | int:
     """Whole numbers as int: funlib.persistence insists on it."""
     return int(value) if value.is_integer() else value
+
+
+def _numbers(value: Any) -> list[float]:
+    """A list of numbers; empty where it is none, which is told of when it is used."""
+    whole = isinstance(value, list) and all(isinstance(v, int | float) for v in value)
+    return value if whole else []
+
+
+def _reversed(value: Any) -> Any:
+    return value[::-1] if isinstance(value, list | tuple | str) else value
+
+
+def _pixel_resolution(value: Any, factors: Any = None) -> Stated:
+    """That of n5-viewer: with its unit, or without; x comes first in any format.
+
+    Beside the factors of a level, it is that of the finest one [3]_. Groups have a list of factors a level.
+    """
+    unit = value.get("unit") if isinstance(value, Mapping) else None
+    sizes = value.get("dimensions") if isinstance(value, Mapping) else value
+    of_array = isinstance(factors, list) and not any(isinstance(factor, list) for factor in factors)
+    return Stated(
+        "pixelResolution", _reversed(sizes), units=unit, factors=factors[::-1] if of_array else None
+    )
+
+
+def _transform(value: Any) -> Source:
+    """That of COSEM, whose lists are in the order of NumPy if nothing else is said."""
+    if not isinstance(value, Mapping):
+        wrong = Stated(
+            "transform", problem=f"found {shown(value)}, expected axes, scale, translate and units"
+        )
+        return Source("", voxel_size=(wrong,), offset=(wrong,))
+    order = value.get("order", value.get("ordering", "C"))
+    if order not in ("C", "F", None):
+        wrong = Stated("transform.order", problem=f"found {shown(order)}, expected C or F")
+        return Source("", (wrong,), voxel_size=(wrong,), offset=(wrong,))
+
+    def stated(key: str) -> tuple[Stated, ...]:
+        if value.get(key) is None:
+            return ()
+        own, units = (
+            _reversed(v) if order == "F" and isinstance(v, list) else v
+            for v in (value[key], value.get("units"))
+        )
+        return (Stated(f"transform.{key}", own, units=units if key in ("scale", "translate") else None),)
+
+    return Source("", stated("axes"), (), stated("scale"), stated("translate"), stated("units"))
+
+
+def _listed_axes(key: str, value: Any) -> Source:
+    """Axes by name, or with a name, and what else is known, for each."""
+    if not isinstance(value, list | tuple) or not any(isinstance(axis, Mapping) for axis in value):
+        return Source("", names=(Stated(key, value),))
+    if not all(isinstance(axis, Mapping) for axis in value):
+        return _no_axes(key, value)
+    names = [axis.get("name") or axis.get("label") or axis.get("key") for axis in value]
+    kinds, units = ([axis.get(what) for axis in value] for what in ("type", "unit"))
+    return Source(
+        "",
+        names=(Stated(key, names),),
+        kinds=(Stated(key, kinds),) if any(kinds) else (),
+        units=(Stated(key, units),) if any(units) else (),
+    )
+
+
+def _axistags(value: Any) -> Source:
+    """Those of vigra: JSON in which each axis has a key, and a resolution, 0 where that is not known."""
+    key = "axistags"
+    try:
+        tags = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        tags = None
+    axes = tags.get("axes") if isinstance(tags, Mapping) else None
+    if not isinstance(axes, list) or not axes or not all(isinstance(axis, Mapping) for axis in axes):
+        return _no_axes(key, value)
+    named = _listed_axes(key, axes)
+    sizes = [axis.get("resolution", 0) for axis in axes]
+    known = any(
+        size != 0 and axis.get("key") not in ("c", "t") for size, axis in zip(sizes, axes, strict=True)
+    )
+    size = (Stated("resolution in axistags", sizes),) if known else ()
+    return Source("", names=named.names, voxel_size=size, units=named.units)
+
+
+def _no_axes(key: str, value: Any) -> Source:
+    return Source("", names=(Stated(key, problem=f"found {shown(value)}, expected a name for each axis"),))

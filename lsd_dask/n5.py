@@ -2,7 +2,8 @@
 
 The place of an array is written as ``axes``, ``units``, ``resolution`` and ``offset`` (x, y, z: the
 convention of funkelab and of n5-viewer), ``pixelResolution``, and, as on Janelia's public buckets,
-``transform``. Any of them is read.
+``transform``. Any of them is read, key by key: from the array, from the groups above it, and from the
+``multiscales`` that such a group has. What groups say is of the finest level.
 
 References
 ----------
@@ -18,8 +19,11 @@ import numpy as np
 
 from .files import split_at
 from .grids import Grid
-from .metadata import Layout, axes_of, layout_from_attributes
+from .layouts import Layout, Source, Stated, layout_of
+from .levels import factors_of, held_against, level_of, of_level
+from .metadata import axes_of, shifted_transform, source_from_attributes
 from .missing import missing_array
+from .ngff import multiscales_of, paths_of, source_of_multiscale
 from .stores import is_remote
 from .tensorstores import (
     StoredTensor,
@@ -95,7 +99,7 @@ def open_n5(path: str, level: int, stated: Mapping[str, Any]) -> StoredTensor:
     name = path
     if "dimensions" not in attributes:
         name = f"{path}/s{level}"
-        attributes = _of_level(attributes, read_json(name, _ATTRIBUTES))
+        attributes = read_json(name, _ATTRIBUTES)
     elif level != 0:
         raise ValueError(f"{path}: level {level} was asked for, but this is an array, not a group of levels")
     if "dimensions" not in attributes:
@@ -103,8 +107,7 @@ def open_n5(path: str, level: int, stated: Mapping[str, Any]) -> StoredTensor:
     spec = {"driver": "n5", "kvstore": kvstore_of(name)}
     with naming_errors(path):
         store = open_store(spec)
-        place = _place_in_n5(attributes, store.ndim)
-        layout = layout_from_attributes(store.shape, {**place, **stated}, where=path)
+        layout = layout_of(store.shape, _sources(name, attributes), stated, where=name)
         return stored_tensor(name, spec, store, layout, attributes)
 
 
@@ -207,42 +210,42 @@ def _create(
     return stored_tensor(path, spec, open_store(spec), layout, more)
 
 
-def _of_level(group: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of a level, which may leave its place to the group and tell factors alone."""
-    keys = ("resolution", "pixelResolution", "transform", "voxel_size", "offset")
-    if any(key in own for key in keys) or "resolution" not in group:
-        return dict(own)
-    factors = own.get("downsamplingFactors", [1] * len(group["resolution"]))
-    coarser = [v * f for v, f in zip(group["resolution"], factors, strict=True)]
-    return {**{k: group[k] for k in ("offset", "units", "axes") if k in group}, **own, "resolution": coarser}
-
-
-def _place_in_n5(attributes: Mapping[str, Any], ndim: int) -> dict[str, Any]:
-    """What the attributes of an N5 array say, as those of a zarr array would."""
-    if "transform" in attributes:
-        transform = attributes["transform"]
-        order = slice(None) if transform.get("ordering", "C") == "C" else slice(None, None, -1)
-        given = {
-            "axis_names": transform["axes"],
-            "voxel_size": transform["scale"],
-            "offset": transform["translate"],
-            "units": transform["units"],
-        }
-        return {key: list(values)[order] for key, values in given.items()}
-    pixel = attributes.get("pixelResolution") or {}
-    pixel = pixel if isinstance(pixel, Mapping) else {"dimensions": pixel}
-    size = attributes.get("resolution") or attributes.get("voxel_size") or pixel.get("dimensions")
-    units = attributes.get("units") or pixel.get("unit")
-    names = attributes.get("axes") or attributes.get("axis_names")
-    place = {"voxel_size": size, "offset": attributes.get("offset"), "units": units, "axis_names": names}
-    found = {
-        key: value if isinstance(value, str) else list(value)[::-1]
-        for key, value in place.items()
-        if value is not None
+def _sources(path: str, own: Mapping[str, Any]) -> list[Source]:
+    """What is said of an array: by itself, the finest level beside it, the groups above, and multiscales."""
+    root, name = split_at(path, SUFFIXES) or (path, "")
+    parts = name.split("/") if name else []
+    above = ["/".join([root, *parts[:n]]) for n in reversed(range(len(parts)))]
+    groups = {where: read_json(where, _ATTRIBUTES) for where in above}
+    finest: dict[str, dict[str, Any]] = {}
+    if level_of(path) > 0 and above:
+        finest[f"{above[0]}/s0"] = read_json(f"{above[0]}/s0", _ATTRIBUTES)
+    transforms = [attributes.get("transform") for attributes in finest.values()]
+    of_multiscales = []
+    for where, attributes in groups.items():
+        for multiscale in multiscales_of(attributes, where=where):
+            paths = [f"{where}/{below}" for below in paths_of(multiscale)]
+            if path in paths:
+                of_multiscales.append(_of_multiscale(multiscale, paths.index(path), where))
+                transforms.append(multiscale["datasets"][0].get("transform"))
+    factors = factors_of(path, own, *groups.values())
+    base = {
+        where: source_from_attributes(attributes, where=where, x_first=True)
+        for where, attributes in {**finest, **groups}.items()
     }
-    if len(found.get("axis_names", ())) != ndim:
-        found.pop("axis_names", None)
-    return found
+    placed = shifted_transform(own, next(filter(None, transforms), None)) if finest else own
+    source = source_from_attributes(placed, where=path, x_first=True)
+    above_level = [of_level(finer, factors) for finer in base.values()]
+    return [held_against(source, *above_level), *above_level, *of_multiscales]
+
+
+def _of_multiscale(multiscale: Mapping[str, Any], level: int, where: str) -> Source:
+    if "transform" in multiscale["datasets"][level]:
+        return source_of_multiscale(multiscale, level, where=where)
+    # Writers of OME-NGFF into N5 differ in whether x or z comes first.
+    problem = (
+        Stated("multiscales", problem="found no transform for each level, expected one, as COSEM has it"),
+    )
+    return Source(where, voxel_size=problem, offset=problem)
 
 
 def _nothing_there(path: str, level: int) -> str:

@@ -1,7 +1,9 @@
 """OME-NGFF metadata of groups: the axes, places and levels of the arrays below them.
 
-NGFF 0.4 (zarr format 2) and 0.5 (format 3) keep a list of ``multiscales`` on a *group*, each naming the
-arrays below the group that are its levels, with a scale and a translation. Strictly read, a translation is
+NGFF 0.4 (zarr format 2), 0.5 and 0.6 (format 3) keep a list of ``multiscales`` on a *group*, each naming the
+arrays below the group that are its levels, with a scale and a translation. In 0.6, these lead to one of
+several coordinate systems, which has the axes; where others are reached from there, volumes stay in that one,
+as the standard advises. Strictly read, a translation is
 the centre of the first voxel; in the field, funkelab's tools and the volumes on public buckets among it, that
 of level 0 is the lower corner, and that of level l is ::
 
@@ -13,15 +15,20 @@ taken to share the lower corner of level 0.
 References
 ----------
 .. [1] https://ngff.openmicroscopy.org/0.5/
+.. [2] https://ngff.openmicroscopy.org/rfc/5/
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
+from .axes import kind_of
 from .checks import shown
 from .grids import Grid
-from .metadata import Layout, axes_of, kinds_of_axes, layout_of
+from .layouts import Source, Stated
+from .metadata import axes_of, shifted_transform, source_from_attributes
 from .names import check_key
+from .transformations import Placement
+from .units import UNKNOWN
 
 type Multiscale = Mapping[str, Any]
 
@@ -73,48 +80,62 @@ def paths_of(multiscale: Multiscale) -> list[str]:
     return [dataset["path"] for dataset in multiscale["datasets"]]
 
 
-def layout_from_multiscale(shape: Sequence[int], multiscale: Multiscale, level: int, *, where: str) -> Layout:
-    """Read the axes and the place of one level of a multiscale.
+def source_of_multiscale(multiscale: Multiscale, level: int, *, where: str) -> Source:
+    """Read what a multiscale says of one of its levels.
 
     Parameters
     ----------
-    shape : sequence of int
-        Shape of the stored array of that level.
     multiscale : mapping
         One of `multiscales_of`.
     level : int
         Index into its datasets.
     where : str
-        The array's path, for messages.
+        The group's path, for messages.
 
     Returns
     -------
-    Layout
-
-    Raises
-    ------
-    ValueError
-        If the metadata is not of NGFF 0.4 or 0.5 or does not fit the shape, or the axes are not
-        ``[channel,] z, y, x``.
+    Source
+        What cannot be used of it is refused when no other source states it.
     """
-    axes = multiscale.get("axes", [])
-    if not axes or not all(isinstance(axis, Mapping) and "name" in axis for axis in axes):
-        raise ValueError(
-            f"{where}: OME-NGFF multiscales without named axes; versions 0.4 and 0.5 can be read"
-        )
-    names = [axis["name"] for axis in axes]
-    inferred = kinds_of_axes(len(names), names)
-    kinds = [axis.get("type") or kind for axis, kind in zip(axes, inferred, strict=True)]
-    scale, translation = _transformation(multiscale, level, len(axes), where)
-    if level > 0:
-        scale_0, translation_0 = _transformation(multiscale, 0, len(axes), where)
-        if translation is None:
-            translation = translation_0
-        else:
-            translation = [t - (s - s0) / 2 for t, s, s0 in zip(translation, scale, scale_0, strict=True)]
-    known = next((axis["unit"] for axis in axes if axis.get("unit") and axis.get("type") == "space"), "")
-    units = [axis.get("unit") or known for axis in axes]
-    return layout_of(shape, kinds, names, voxel_size=scale, offset=translation, units=units, where=where)
+    where = f"the multiscale in {where}"
+    dataset = multiscale["datasets"][level]
+    if "transform" in dataset and "coordinateTransformations" not in dataset:
+        finest = multiscale["datasets"][0].get("transform")
+        return source_from_attributes(shifted_transform(dataset, finest), where=where)
+    try:
+        axes, key = _axes(multiscale, level)
+        placement = Placement.of_array(len(axes))
+    except ValueError as error:
+        problem = Stated("axes", problem=str(error))
+        return Source(where, (problem,), (problem,), (problem,), (problem,))
+    length = "coordinateTransformations"
+    try:
+        placement = _placement(multiscale, level, len(axes))
+        size, corner = placement.along_array("scale"), placement.along_array("translation")
+        if level > 0:
+            finest = _placement(multiscale, 0, len(axes))
+            size_0, corner_0 = finest.along_array("scale"), finest.along_array("translation")
+            if placement.shifted:
+                shifts = zip(corner, size, size_0, strict=True)
+                corner_0 = tuple(c - (s - s0) / 2 for c, s, s0 in shifts)
+            corner = corner_0
+        lengths = Stated(length, size), Stated(length, corner)
+    except ValueError as error:
+        lengths = Stated(length, problem=str(error)), Stated(length, problem=str(error))
+    along = [axes[placement.order.index(axis)] for axis in range(len(axes))]
+    names, kinds, units = ([axis.get(what) for axis in along] for what in ("name", "type", "unit"))
+    # What the field leaves out of axes of channels and time is no gap, but out of one of space it is.
+    of_space = [unit for unit, kind in zip(units, kinds, strict=True) if kind_of(kind) in (None, "space")]
+    return Source(
+        where,
+        names=(Stated(key, names),),
+        kinds=(Stated(key, kinds),),
+        # A scale of 1 may stand for one that is not known.
+        voxel_size=() if lengths[0].value and set(lengths[0].value) == {1.0} else (lengths[0],),
+        offset=(lengths[1],),
+        units=(Stated(key, units),) if any(of_space) else (),
+        assumed_unit=UNKNOWN,
+    )
 
 
 def add_multiscale(
@@ -229,31 +250,78 @@ def _transformations(grid: Grid, finest: Grid, n_axes: int) -> list[dict[str, An
     ]
 
 
-def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
-    whole = isinstance(values, list) and len(values) == count
-    return whole and all(isinstance(value, int | float) for value in values)
-
-
 def _has_path(dataset: Any) -> bool:
     return isinstance(dataset, Mapping) and isinstance(dataset.get("path"), str)
 
 
-def _transformation(
-    multiscale: Multiscale, level: int, ndim: int, where: str
-) -> tuple[list[float], list[float] | None]:
-    """Scale and translation (None if there is no word of one) of a level: its own, then all levels'."""
-    scale, translation = [1.0] * ndim, None
-    own = multiscale["datasets"][level].get("coordinateTransformations", [])
-    for step in [*own, *multiscale.get("coordinateTransformations", [])]:
-        kind = step.get("type") if isinstance(step, Mapping) else None
-        values = step.get(kind) if isinstance(kind, str) else None
-        if kind == "identity":
-            continue
-        if kind not in ("scale", "translation") or not _are_numbers(values, ndim):
-            raise ValueError(f"{where}: expected scales and translations of {ndim} numbers, but found {step}")
-        if kind == "scale":
-            scale = [a * b for a, b in zip(scale, values, strict=True)]
-            translation = translation and [a * b for a, b in zip(translation, values, strict=True)]
-        else:
-            translation = [a + b for a, b in zip(translation or [0.0] * ndim, values, strict=True)]
-    return scale, translation
+def _axes(multiscale: Multiscale, level: int) -> tuple[list[Mapping[str, Any]], str]:
+    """Axes of the coordinate system that a level is placed in, and the key they stand under."""
+    axes, key = multiscale.get("axes"), "axes"
+    if "coordinateSystems" in multiscale:
+        name = _intrinsic(multiscale, level)
+        axes, key = _systems(multiscale)[name].get("axes"), f"coordinateSystems {name!r}"
+    if not isinstance(axes, list) or not axes or not all(map(_is_axis, axes)):
+        raise ValueError(
+            f"found {shown(axes)}, OME-NGFF multiscales without named axes; versions 0.4, 0.5 and 0.6 can be "
+            "read"
+        )
+    return axes, key
+
+
+def _is_axis(axis: Any) -> bool:
+    texts = [axis.get("name"), axis.get("type"), axis.get("unit")] if isinstance(axis, Mapping) else [None]
+    return isinstance(texts[0], str) and all(isinstance(text, str | None) for text in texts)
+
+
+def _systems(multiscale: Multiscale) -> dict[str, Mapping[str, Any]]:
+    systems = multiscale["coordinateSystems"]
+    named = isinstance(systems, list) and all(
+        isinstance(system, Mapping) and isinstance(system.get("name"), str) for system in systems
+    )
+    if not named or len({system["name"] for system in systems}) != len(systems):
+        raise ValueError(f"coordinateSystems: found {shown(systems)}, expected a list with a name for each")
+    return {system["name"]: system for system in systems}
+
+
+def _intrinsic(multiscale: Multiscale, level: int) -> str:
+    """The coordinate system that levels are placed in: of physical lengths, before any registration."""
+    names = list(_systems(multiscale))
+    steps = _steps(multiscale["datasets"][level])
+    stated = [name for step in steps if (name := _system_of(step.get("output")))]
+    if not stated and len(names) == 1:
+        return names[0]
+    if not stated or stated[-1] not in names:
+        raise ValueError(
+            f"coordinateTransformations: found the output {stated[-1:]}, expected one of {names}"
+        )
+    return stated[-1]
+
+
+def _steps(owner: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    steps = owner.get("coordinateTransformations") or []
+    if not isinstance(steps, list) or not all(isinstance(step, Mapping) for step in steps):
+        raise ValueError(f"found {shown(steps)}, expected a list of transformations")
+    return steps
+
+
+def _system_of(end: Any) -> str | None:
+    """Name of an input or output, which early drafts have as a text."""
+    end = (end.get("name") or end.get("path")) if isinstance(end, Mapping) else end
+    return end if isinstance(end, str) and end else None
+
+
+def _placement(multiscale: Multiscale, level: int, ndim: int) -> Placement:
+    dataset = multiscale["datasets"][level]
+    steps = _steps(dataset)
+    shared = _steps(multiscale)
+    if "coordinateSystems" in multiscale:
+        intrinsic = _intrinsic(multiscale, level)
+        if _intrinsic(multiscale, 0) != intrinsic:
+            raise ValueError("found levels in different coordinate systems, expected the same output for all")
+        at = [dataset["path"], *(_system_of(step.get("output")) for step in steps)]
+        for step, here in zip(steps[1:], at[1:], strict=False):
+            if here and _system_of(step.get("input")) not in (None, here):
+                raise ValueError(f"found {shown(step)}, expected one that goes on from {here!r}")
+        # These lead from there to other coordinate systems.
+        shared = [step for step in shared if _system_of(step.get("output")) in (None, intrinsic)]
+    return Placement.of_array(ndim).then([*steps, *shared])

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from . import files
-from .checks import real_numbers, shown
+from .checks import shown
 from .containers import PRECOMPUTED, is_remote
 from .grids import Grid
-from .metadata import Layout, layout_from_attributes
+from .layouts import Layout, Source, Stated, layout_of
 from .names import check_key
 from .neighborhoods import KEY, on_coarser_level
 from .tensorstores import (
@@ -88,42 +88,40 @@ def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> Stored
     scales = info.get("scales")
     if scales is None:
         raise FileNotFoundError(f"{path}: there is no precomputed volume: expected a file {where}/info")
-    if not isinstance(scales, list):
-        raise ValueError(f"{where}/info: found the scales {shown(scales)}, expected a list of them")  # noqa: TRY004
+    if not isinstance(scales, list) or not all(isinstance(scale, dict) for scale in scales):
+        raise ValueError(f"{path}: scales in {where}/info: found {shown(scales)}, expected a list of scales")
     if not 0 <= level < len(scales):
         raise ValueError(f"{path}: level {level} was asked for, but the levels are 0 to {len(scales) - 1}")
     spec = {"driver": "neuroglancer_precomputed", "kvstore": kvstore_of(where), "scale_index": level}
-    scale = scales[level]
-    _check_scale(f"{where}/info", level, scale)
+    _check_folder(f"{where}/info: scale {level}", scales[level].get("key"))
     with naming_errors(path):
-        size = scale["resolution"][::-1]
-        corner = [o * v for o, v in zip(scale.get("voxel_offset", [0, 0, 0])[::-1], size, strict=True)]
+        # What is wrong with the numbers is told by key, before tensorstore tells it in its own words.
+        sources = [_source(scales[level], where=f"scale {level} in {where}/info")]
+        layout_of((1,) * 4, sources, {}, where=path)
         store = open_store(spec)
-        axes = ("c", "z", "y", "x")
-        attributes = {
-            "voxel_size": size,
-            "offset": corner,
-            "units": "nanometer",
-            "axis_names": axes,
-            **stated,
-        }
-        layout = layout_from_attributes(store.shape, attributes, where=path)
+        layout = layout_of(store.shape, sources, stated, where=path)
         if store.shape[0] == 1:
-            layout = Layout(layout.grid, layout.dims[1:], dropped_axes=1)
+            layout = Layout(layout.grid, layout.dims[1:], (None, *layout.dims[1:]))
         said = info.get(KEY)
         return stored_tensor(path, spec, store, layout, {KEY: on_coarser_level(said) if level else said})
 
 
-def _check_scale(info: str, level: int, scale: Any) -> None:
-    begin = f"{info}: scale {level}"
-    if not isinstance(scale, dict):
-        raise ValueError(f"{begin}: found {shown(scale)}, expected keys and their values")  # noqa: TRY004
-    if not isinstance(scale.get("key"), str):
-        raise ValueError(f"{begin}: key: found {shown(scale.get('key'))}, expected the name of a folder")  # noqa: TRY004
-    check_key(scale["key"], f"{begin}: key")
-    for name in ("resolution", *(["voxel_offset"] if "voxel_offset" in scale else [])):
-        if len(real_numbers(f"{begin}: {name}", scale.get(name))) != 3:
-            raise ValueError(f"{begin}: {name}: found {shown(scale[name])}, expected three numbers")
+def _check_folder(scale: str, key: Any) -> None:
+    if not isinstance(key, str):
+        raise ValueError(f"{scale}: key: found {shown(key)}, expected the name of a folder")  # noqa: TRY004
+    check_key(key, f"{scale}: key")
+
+
+def _source(scale: Mapping[str, Any], *, where: str) -> Source:
+    size, corner = scale.get("resolution"), scale.get("voxel_offset", [0, 0, 0])
+    lists = [value[::-1] if isinstance(value, list) else value for value in (size, corner)]
+    return Source(
+        where,
+        names=(Stated("axes", ["c", "z", "y", "x"]),),
+        voxel_size=(Stated("resolution", lists[0]),),
+        offset=(Stated("voxel_offset", lists[1], factors=lists[0]),),
+        units=(Stated("units", "nanometer"),),
+    )
 
 
 @contextmanager
@@ -249,7 +247,7 @@ def _create(
     if more and opened["scale_index"] == 0:
         write_json(where, "info", {**info, **more})
     lead = () if channels is None else ("channel",)
-    layout = Layout(grid, lead + grid.dims, dropped_axes=1 - len(lead))
+    layout = Layout(grid, lead + grid.dims, (lead or (None,)) + grid.dims)
     return stored_tensor(path, opened, open_store(opened), layout, more)
 
 

@@ -57,8 +57,9 @@ class StoredVolume:
         Spatial shape of the smallest unit that may be written: a shard, or a chunk where there are no shards.
     fingerprint : str
         Digest of how a zarr array is stored, so that one that replaced it is not taken for it.
-    dropped_axes : int
-        Number of leading axes of length one, such as time, that the stored array has and the volume does not.
+    stored_dims : tuple of str or None
+        The axes in the order in which they are stored, if that is not the order of `dims`; None for each axis
+        of length one, such as time, that the stored array has and the volume does not.
     neighborhood : tuple of tuple of int or None
         What its attributes say of affinities, as it stands there: see `lsd_dask.neighborhoods`.
     run : str, optional
@@ -81,7 +82,7 @@ class StoredVolume:
     dtype: np.dtype[Any]
     write_shape: tuple[int, ...]
     fingerprint: str = ""
-    dropped_axes: int = 0
+    stored_dims: tuple[str | None, ...] = ()
     neighborhood: Any = None
     run: str | None = None
 
@@ -139,7 +140,11 @@ class StoredVolume:
         extents = [max(0, part.stop - part.start) for part in selection]
         if 0 in extents:
             return np.empty(extents, dtype=self.dtype)
-        return self._load(selection)
+        voxels = self._load(self._as_stored(selection))
+        order = [dim for dim in self.stored_dims if dim is not None]
+        if not order or order == list(self.dims):
+            return voxels
+        return np.ascontiguousarray(voxels.transpose([order.index(dim) for dim in self.dims]))
 
     def write(self, region: Region, array: NDArray[Any]) -> None:
         """Write a box of voxels made of whole shards.
@@ -172,7 +177,9 @@ class StoredVolume:
         if array.dtype != self.dtype:
             raise ValueError(f"{self.path}: the volume holds {self.dtype}, but the array {array.dtype}")
         if array.size:
-            self._store(region, array)
+            lead = tuple(slice(0, n) for n in self.shape[: self.ndim - self.grid.ndim])
+            order = [self.dims.index(dim) for dim in self.stored_dims if dim is not None]
+            self._store(self._as_stored(lead + region), array.transpose(order) if order else array)
 
     def shards(self, region: Region) -> list[str]:
         """Paths of the files that hold a box of a zarr array; those that are all zeros are not there.
@@ -187,7 +194,7 @@ class StoredVolume:
         list of str
         """
         array = _open_array(self.path, "r", self.fingerprint)
-        return [f"{self.path}/{key}" for key in _keys(array, self._selection(array, self._checked(region)))]
+        return [f"{self.path}/{key}" for key in _keys(array, self._box_of(self._checked(region)))]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read as NumPy indexes, so that `dask.array.from_array` can take a stored volume.
@@ -207,6 +214,11 @@ class StoredVolume:
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
 
+    def _as_stored(self, selection: tuple[slice, ...]) -> tuple[Any, ...]:
+        """A selection of the volume, one of the array that is stored."""
+        by_dim = dict(zip(self.dims, selection, strict=True))
+        return tuple(0 if dim is None else by_dim[dim] for dim in self.stored_dims or self.dims)
+
     def _check_alignment(self, region: Region) -> None:
         for dim, part, unit, n in zip(self.grid.dims, region, self.write_shape, self.grid.shape, strict=True):
             if part.start % unit or (part.stop % unit and part.stop != n):
@@ -216,17 +228,19 @@ class StoredVolume:
                     f"write at multiples of {unit}, for instance {nearest}"
                 )
 
-    def _selection(self, array: zarr.Array[Any], region: Region) -> Region:
-        return tuple(slice(0, n) for n in array.shape[: array.ndim - self.grid.ndim]) + region
+    def _box_of(self, region: Region) -> Region:
+        """A box of all channels, as one of the array that is stored."""
+        lead = tuple(slice(0, n) for n in self.shape[: self.ndim - self.grid.ndim])
+        parts = self._as_stored(lead + region)
+        return tuple(part if isinstance(part, slice) else slice(part, part + 1) for part in parts)
 
-    def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
+    def _load(self, selection: tuple[Any, ...]) -> NDArray[Any]:
+        """Read a box of what is stored, with its axes in the order in which they are stored."""
         array = _open_array(self.path, "r", self.fingerprint)
         try:
             # Of what was damaged on its way, the next try may get all.
             return retried(
-                lambda: read_box(
-                    array, (0,) * self.dropped_axes + selection, in_pieces=not is_remote(self.path)
-                ),
+                lambda: read_box(array, selection, in_pieces=not is_remote(self.path)),
                 self.path,
                 "reading voxels",
                 _DAMAGED,
@@ -234,27 +248,30 @@ class StoredVolume:
         except (*_DAMAGED, MemoryError, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, _DAMAGED) and error.errno != errno.EINVAL:
                 raise
-            box = ", ".join(f"{s.start}:{s.stop}" for s in selection[self.ndim - self.grid.ndim :])
+            spatial = zip(self.stored_dims or self.dims, selection, strict=True)
+            parts = {dim: part for dim, part in spatial if isinstance(part, slice)}
+            box = ", ".join(f"{parts[dim].start}:{parts[dim].stop}" for dim in self.grid.dims)
             kind: Any = MemoryError if isinstance(error, MemoryError) else ValueError
             reason = str(error) or type(error).__name__
             raise kind(
                 f"{self.path}: voxels [{box}] cannot be read ({reason}); was a file of the array cut short?"
             ) from error
 
-    def _store(self, region: Region, voxels: NDArray[Any]) -> None:
+    def _store(self, selection: tuple[Any, ...], voxels: NDArray[Any]) -> None:
+        """Write a box of what is stored, with its axes in the order in which they are stored."""
         array = _open_array(self.path, "r+", self.fingerprint)
-        selection = self._selection(array, region)
-        content = voxels.reshape((1,) * self.dropped_axes + voxels.shape)
+        box = tuple(part if isinstance(part, slice) else slice(part, part + 1) for part in selection)
+        content = voxels.reshape([part.stop - part.start for part in box])
 
         def write() -> None:
-            write_box(array, selection, content)
+            write_box(array, box, content)
 
         try:
             retried(write, self.path, "writing voxels")
         except _DAMAGED:
             # At the end of a volume, zarr reads a shard before it replaces it, and stumbles over one that a
             # machine that went down left cut short. Nothing of it is needed, as the region holds it whole.
-            for key in _keys(array, selection):
+            for key in _keys(array, box):
                 files.remove(f"{self.path}/{key}")
             retried(write, self.path, "writing voxels")
 

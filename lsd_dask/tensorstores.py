@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from . import files
 from .checks import shown
 from .claims import check_claims
-from .grids import Grid, Region
-from .metadata import Layout
+from .grids import Grid
+from .layouts import Layout
 from .missing import listed
 from .neighborhoods import KEY, frozen
 from .storage import StoredVolume
@@ -40,15 +40,13 @@ class StoredTensor(StoredVolume):
 
     spec: str
 
-    def _load(self, selection: tuple[slice, ...]) -> NDArray[Any]:
+    def _load(self, selection: tuple[Any, ...]) -> NDArray[Any]:
         with naming_errors(self.path):
-            view = self._store_of()[(0,) * self.dropped_axes + selection]
-            return np.ascontiguousarray(view.read().result())
+            return np.ascontiguousarray(self._store_of()[selection].read().result())
 
-    def _store(self, region: Region, voxels: NDArray[Any]) -> None:
-        lead = (slice(None),) * (self.ndim - self.grid.ndim)
+    def _store(self, selection: tuple[Any, ...], voxels: NDArray[Any]) -> None:
         with naming_errors(self.path):
-            self._store_of()[(0,) * self.dropped_axes + lead + region].write(voxels).result()
+            self._store_of()[selection].write(voxels).result()
 
     def _store_of(self) -> Any:
         # Opened each time: one that is kept would read what replaced the volume as if it were the old one.
@@ -104,16 +102,16 @@ def stored_tensor(
     StoredTensor
     """
     check_claims(path, store.shape, store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype.itemsize)
-    unit = store.chunk_layout.write_chunk.shape[store.ndim - layout.grid.ndim :]
+    unit = layout.of_volume(store.chunk_layout.write_chunk.shape)
     return StoredTensor(
         path=path,
         grid=layout.grid,
         dims=layout.dims,
-        shape=tuple(store.shape[layout.dropped_axes :]),
+        shape=layout.of_volume(store.shape),
         dtype=np.dtype(store.dtype.numpy_dtype),
-        write_shape=tuple(unit),
+        write_shape=unit[len(unit) - layout.grid.ndim :],
         fingerprint=fingerprint_of(store),
-        dropped_axes=layout.dropped_axes,
+        stored_dims=layout.stored_dims,
         neighborhood=frozen(attributes.get(KEY)),
         spec=json.dumps(spec, sort_keys=True),
     )

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
 
-from . import containers, metadata, neighborhoods, ngff
+from . import containers, layouts, metadata, neighborhoods, ngff
 from .checks import check_array, described, naming, real_numbers, shown, whole_numbers
 from .formats import check_dtype, created_elsewhere, is_zarr, open_stored, stored_zarr
 from .grids import Grid, spatial_dims
@@ -48,7 +48,7 @@ def open_volume(
         Container and array in one, as a path or any URL that fsspec knows:
 
         - ``em.zarr/volumes/raw``: zarr, format 2 or 3, with funkelab attributes (``offset``, ``resolution``
-          or ``voxel_size``, ``units``, ``axis_names``), OME-NGFF 0.4 or 0.5 metadata, or none. A multiscale
+          or ``voxel_size``, ``units``, ``axis_names``), OME-NGFF 0.4 to 0.6 metadata, or none. A multiscale
           group stands for its level 0.
         - ``sample_A.hdf/volumes/raw``: HDF5, as CREMI ships it.
         - ``em.n5/volumes/raw``: N5; ``precomputed://segmentation``, ``precomputed://gs://bucket/raw``:
@@ -213,7 +213,7 @@ class _Plan:
             parent_attributes=self.parent_attributes,
             overwrite=overwrite,
         )
-        layout = metadata.Layout(self.grid, ("channel",) * len(lead) + self.grid.dims)
+        layout = layouts.Layout(self.grid, ("channel",) * len(lead) + self.grid.dims)
         return stored_zarr(path, array, layout)
 
     @property
@@ -347,6 +347,7 @@ def save_volume(
         attributes=attributes,
     )
     containers.check_free(path, overwrite)
+    containers.check_only_array(path)
     layout = {
         "shape": plan.shape,
         "dtype": str(np.dtype(plan.dtype)),

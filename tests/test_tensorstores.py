@@ -295,7 +295,7 @@ def test_damaged_shards_are_named(pyramid):
                 "translate": [400, 40, 8],
                 "units": ["nm"] * 3,
             },
-            "pixelResolution": {"dimensions": [1, 1, 1], "unit": "nm"},
+            "pixelResolution": {"dimensions": [0.008, 0.004, 0.04], "unit": "um"},
         },
     ],
 )
@@ -325,6 +325,27 @@ def test_levels_of_an_n5_group(tmp_path):
     np.testing.assert_array_equal(coarse, RAW[0, :, ::2, ::2])
     with pytest.raises(ValueError, match="s0: level 1 was asked for, but this is an array"):
         open_volume(group / "s0", level=1)
+
+
+def test_pixel_resolution_beside_factors_is_that_of_the_finest_level(tmp_path):
+    group = tmp_path / "em.n5" / "raw"
+
+    def write_level(name, pixel_resolution, factors):
+        metadata = {"dataType": "uint8", "dimensions": SHAPE[::-1], "blockSize": [16, 8, 4]}
+        write("n5", group / name, RAW[0].T, metadata={**metadata, "compression": {"type": "gzip"}})
+        said = {"pixelResolution": {"dimensions": pixel_resolution, "unit": "nm"}}
+        file = group / name / "attributes.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **said, "downsamplingFactors": factors}))
+
+    write_level("s1", [8, 4, 40], [2, 2, 1])
+    assert grid_of(open_volume(group / "s1")).voxel_size == (40, 8, 16)
+    write_level("s0", [8, 4, 40], [1, 1, 1])
+    write_level("s2", [32, 16, 80], [4, 4, 2])
+    assert grid_of(open_volume(group)).voxel_size == (40, 4, 8)
+    assert grid_of(open_volume(group, level=1)).voxel_size == (40, 8, 16)
+    with pytest.raises(ValueError, match=r"\(160, 64, 128\).* and .*raw/s0.*\(80, 16, 32\).* contradict"):
+        open_volume(group, level=2)
+    assert grid_of(open_volume(group, level=2, voxel_size=(80, 16, 32))).voxel_size == (80, 16, 32)
 
 
 def test_tensorstore_and_cloudvolume_read_n5(tmp_path):

@@ -453,7 +453,8 @@ def test_tables_in_the_folder_are_not_lost(tmp_path):
     table = tmp_path / "a.zarr" / "rag" / "edges.parquet"
     table.parent.mkdir(parents=True)
     table.write_text("edges")
-    save_volume(np.zeros((5, 5)), tmp_path / "a.zarr" / "rag", overwrite=True)
+    with pytest.raises(FileExistsError, match=r"rag: found edges\.parquet in the folder"):
+        save_volume(np.zeros((5, 5)), tmp_path / "a.zarr" / "rag", overwrite=True)
     assert table.read_text() == "edges"
 
 

@@ -136,6 +136,12 @@ def _plan(config: BuildPyramidConfig, source: StoredVolume) -> _Plan:
                 f"{source.path}: levels are put beside zarr arrays alone; name a copy with out_file and "
                 "out_dataset"
             )
+        if source.stored_dims:
+            stored = ", ".join(dim or "time" for dim in source.stored_dims)
+            raise ValueError(
+                f"{source.path}: found an array stored as {stored}, expected {', '.join(source.dims)}, as "
+                "one multiscale has one order of axes; name a copy with out_file and out_dataset"
+            )
         path = source.path
         container, name, _ = container_of(path)
         group = f"{name}_levels"
