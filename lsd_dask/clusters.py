@@ -332,7 +332,10 @@ class _Nanny(Nanny):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        given = os.environ | (options.get("env") or {})
+        # Of a cluster that was there before, dask leaves its own values in the environment of this process.
+        of_dask = dask.config.get("distributed.nanny.pre-spawn-environ")
+        set_before = {k: v for k, v in os.environ.items() if v != str(of_dask.get(k))}
+        given = set_before | (options.get("env") or {})
         for name, value in WORKER_ENVIRONMENT.items():
             self.pre_spawn_env[name] = self.env[name] = given.get(name, value)
 

@@ -47,6 +47,8 @@ def test_local_workers_are_single_threaded_processes_that_end_with_the_client() 
 def test_workers_begin_in_the_environment_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """The C library reads it once, before a worker can do anything about it. The caller's own goes first."""
     monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    # As dask leaves it behind in the process that has started a cluster.
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     with connect("local", num_workers=1, env={"MALLOC_MMAP_THRESHOLD_": "5"}) as client:
         (begun_in,) = client.run(lambda: Path("/proc/self/environ").read_text().split("\0")).values()
         (reading,) = client.run(_how_zarr_reads).values()

@@ -215,7 +215,7 @@ def test_micrometers_become_nanometers(tmp_path):
         (
             LABELS,
             {"voxel_size": (4, 4, 4), "units": "second"},
-            "units: found 'second', expected one of voxel",
+            "units: found 'second', expected a unit of length",
         ),
         (LABELS, {"block_shape": (64, 64, 96)}, r"block_shape: found .* expected 1, 2, 4, ... times"),
         (LABELS, {"block_shape": (96, 96, 96)}, r"block_shape: found .* expected 1, 2, 4, ... times"),
