@@ -6,6 +6,7 @@ anew and compares.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -268,6 +269,8 @@ def refusal_of(refusal: Refusal) -> tuple[str, str]:
         refusal.call()
     except Exception as error:  # noqa: BLE001 - which kinds there are shows on the page
         message = " ".join(str(error).replace(f"{Path.cwd()}/", "").split())
+        # Names of runs are never the same.
+        message = re.sub(r"\b[0-9a-f]{32}\b", "...", message)
         shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST].rsplit(' ', 1)[0]} ..."
         return type(error).__name__, shown
     raise AssertionError(f"{refusal.situation}: nothing was refused")

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from lsd_dask import kernels
+from lsd_dask.kernels.compiling import cache_folder_of
 from lsd_dask.kernels.relabeling import relabel
 from lsd_dask.workflows import first_run
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(first_run, "_cache", lambda: tmp_path)
+    monkeypatch.setattr(first_run, "cache_folder_of", lambda _: tmp_path)
     first_run._say.cache_clear()
     return tmp_path
 
@@ -50,4 +51,4 @@ def test_one_that_is_not_is_enough(cache: Path, lacking: str, capsys: pytest.Cap
 def test_the_cache_is_where_numba_keeps_them() -> None:
     ids = np.ones(3, np.uint64)
     relabel(ids, ids[:1], ids[:1], np.empty_like(ids))
-    assert list(first_run._cache().glob("relabeling.relabel-*.nbi"))
+    assert list(cache_folder_of(relabel).glob("relabeling.relabel-*.nbi"))
