@@ -40,6 +40,9 @@ _NAME = re.compile(r"lock(?:\.(\d+))?\.json")
 #: Locks that this process holds, by folder.
 _held: dict[str, "Lock"] = {}
 
+#: Tokens of all locks that this process made and has not given back, from before their files are there.
+_made: set[str | None] = set()
+
 
 class LockedError(RuntimeError):
     """Somebody else is working on the same output."""
@@ -89,6 +92,7 @@ def held(directory: str) -> Iterator[None]:
         done.set()
         beating.join()
         del _held[directory]
+        _made.discard(mine.token)
         # Also where it was succeeded: the name has this process's number, and is nobody else's.
         if _is_mine(mine):
             files.remove(mine.path)
@@ -181,12 +185,15 @@ def _succeed(directory: str, before: Lock | None) -> Lock | None:
     number = 0 if before is None else before.number + 1
     path = files.join(directory, f"lock.{number}.json" if number else "lock.json")
     mine = Lock(path, number, _noted())
+    _made.add(mine.token)
     if not files.create_json(path, mine.noted):
+        _made.discard(mine.token)
         return None
     # The void lock must still be there, as it was: else it was succeeded, or given back, and others may hold
     # another by now.
     if _highest(directory) != mine or (before is not None and _read(before.path) != before.noted):
         files.remove(path)
+        _made.discard(mine.token)
         return None
     for old, name in sorted(_numbers(directory).items()):
         if old < number:
@@ -278,7 +285,7 @@ def _lives(lock: Lock) -> bool | None:
     if began is None or began != lock.noted.get("process_began"):
         return None if began is None else False
     # What this process holds it knows: it may have failed to give a lock back, for want of a disk.
-    return process != os.getpid() or lock.token in [mine.token for mine in _held.values()]
+    return process != os.getpid() or lock.token in list(_made)
 
 
 def _system() -> str | None:
