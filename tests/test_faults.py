@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,8 @@ def kill_self() -> None:
 class DeadlyLedger(Ledger):
     """Kills its worker, once, when it has recorded a block and before anybody is told."""
 
-    def record(self, block: Block, facts: Mapping[str, Any]) -> None:
-        super().record(block, facts)
+    def record(self, block: Block, facts: Mapping[str, Any], paths: Iterable[str] = ()) -> None:
+        super().record(block, facts, paths)
         if block.name in DEADLY:
             with contextlib.suppress(FileExistsError):
                 (Path(self.directory) / f"killed_{block.name}").touch(exist_ok=False)
