@@ -32,6 +32,9 @@ _ESSENTIAL = ("fragments", "graph", "merge tree", "finer level")
 
 _TABLE = ".parquet"
 
+#: In place of the mark of what is there and cannot be read.
+_UNREADABLE: Mapping[str, Any] = {"unreadable": True}
+
 
 def new_mark(step: str, container: str, made_of: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The mark of something that is written once, without a ledger.
@@ -117,7 +120,10 @@ class Derivation:
         self._marks: dict[str, Mapping[str, Any]] = {}
 
     def stale(self, path: str) -> str | None:
-        """Why an array or table is stale, in words that follow its name; None where it is not."""
+        """Why an array or table is stale, in words that follow its name; None where it is not.
+
+        None also where it cannot be read: who reads it is told so.
+        """
         return self.reason(self._mark(_to(self._container, path)).get("made_of", {}))
 
     def run_of(self, path: str) -> str | None:
@@ -135,6 +141,8 @@ class Derivation:
                 if inside and role in _ESSENTIAL:
                     return f"made of {entry['path']}, which is gone"
                 continue
+            if self._mark(path) is _UNREADABLE:
+                return f"made of {entry['path']}, which cannot be read"
             found = self._mark(path).get("run")
             if found != entry["run"]:
                 how = "was replaced by another" if found is None else "was made anew"
@@ -154,7 +162,10 @@ class Derivation:
 
     def _mark(self, path: str) -> Mapping[str, Any]:
         if path not in self._marks:
-            self._marks[path] = mark_of(path)
+            try:
+                self._marks[path] = mark_of(path)
+            except ValueError:
+                self._marks[path] = _UNREADABLE
         return self._marks[path]
 
     def _there(self, path: str) -> bool:
@@ -198,7 +209,8 @@ def check_finished(path: str) -> None:
             if ledger.recorded_run() is None or (grid and done < blocks):
                 raise ValueError(
                     f"{path}: found {done} of {blocks} blocks, expected all: the run of {mark['step']} that "
-                    f"writes it is not done. Run {mark['step']} again first; it goes on where it stopped."
+                    "writes it is not done, or files of it are missing or damaged. Run "
+                    f"{mark['step']} again first; it makes what is missing."
                 )
             return
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import edt
-import mahotas
 import numpy as np
 from scipy import ndimage
 
@@ -294,6 +293,9 @@ def _box(region: Region) -> tuple[np.ndarray, np.ndarray]:
 
 def _seeded(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
     """Seeded watershed of a region with the context that `rules` give, cropped to the region."""
+    # It brings all of Pillow along, and only this method needs it.
+    import mahotas
+
     read = grow(region, rules.depth, affinities.shape)
     keep = _kept(read, mask, rules)
     if not keep[within(region, read)].any():

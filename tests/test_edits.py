@@ -249,6 +249,10 @@ def test_steps_honour_edits_beside_the_graph(segmented: Path):
     assert lut[large] == lut[alone]
     assert lut[inside[0]] != lut[inside[-1]]
 
+    # The tree of the graph that was replaced is stale.
+    with pytest.raises(ValueError, match=r"made of rag/nodes.parquet, which was made anew since"):
+        workflows.extract_segmentation(**files, **out, edits="none")
+    workflows.agglomerate(affs_file=str(segmented), **files)
     workflows.extract_segmentation(**files, **out, edits="none")
     np.testing.assert_array_equal(made(), ld.relabel(fragments, before))
     edits.without((large, alone)).write(segmented / "mine.csv")
