@@ -1,6 +1,8 @@
 """Hypothesis profiles, the real volumes where they are at hand, and one cluster for all tests."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,23 @@ from distributed import Client, LocalCluster
 from hypothesis import settings
 
 from .steps import save_tissue_with_mask
+
+#: Where files in memory may lie, and how much room the tests need there.
+MEMORY, ROOM = Path("/dev/shm"), 6 << 30
+
+
+def _keep_files_in_memory() -> None:
+    """Put temporary files where bringing them to the disk costs nothing, which runs do for every block.
+
+    That it is done is seen by `test_power_cut`, on a disk of its own. Whoever sets TMPDIR has them there.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM:
+        return
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None
+
+
+_keep_files_in_memory()
 
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
