@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lsd_dask.synthetic import degrade_affinities, neuropil
+from lsd_dask.synthetic.generating import degrade_affinities, neuropil
 
 #: Objects of `fib25_a.npz` with fewer voxels are dust of its annotation, and are not scored.
 DUST = 200

@@ -20,8 +20,8 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 import lsd_dask as ld
-from lsd_dask.environment import read_in_one_thread
-from lsd_dask.synthetic import neuropil
+from lsd_dask.clusters.environment import read_in_one_thread
+from lsd_dask.synthetic.generating import neuropil
 
 CHUNK = 64
 CODECS: dict[str, Any] = {

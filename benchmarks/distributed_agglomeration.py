@@ -25,9 +25,9 @@ from _process import reset_peak, status
 
 import lsd_dask as ld
 from lsd_dask import synthetic, workflows
-from lsd_dask.agglomeration import MergeTree, agglomerate
-from lsd_dask.contraction import agglomerate_in_blocks
-from lsd_dask.region_graph import RegionGraph
+from lsd_dask.segmentation.agglomeration import MergeTree, agglomerate
+from lsd_dask.segmentation.contraction import agglomerate_in_blocks
+from lsd_dask.segmentation.region_graph import RegionGraph
 
 #: Side, in voxels, of the small volume that is done first, and of the pieces that neuropil is made in.
 SMALL, PIECE = 64, 128

@@ -26,7 +26,6 @@ from _process import reset_peak, status
 from quality import THRESHOLDS, _table, _write
 
 import lsd_dask as ld
-from lsd_dask.agglomeration import MergeTree
 from lsd_dask.evaluation import (
     Skeletons,
     choose_and_report,
@@ -36,6 +35,7 @@ from lsd_dask.evaluation import (
     rand_voi,
     score_cuts,
 )
+from lsd_dask.segmentation.agglomeration import MergeTree
 
 #: Side of the piece of neuropil that volumes are tiled with.
 TILE = 128

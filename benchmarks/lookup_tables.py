@@ -13,10 +13,10 @@ from _timing import HEADER, in_turns, rows
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lsd_dask.agglomeration import LookupTable, MergeTree, agglomerate
-from lsd_dask.grids import Grid
-from lsd_dask.region_graph import RegionGraph
-from lsd_dask.tables import EdgeTable, NodeTable
+from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree, agglomerate
+from lsd_dask.segmentation.graph_tables import EdgeTable, NodeTable
+from lsd_dask.segmentation.region_graph import RegionGraph
+from lsd_dask.space.grids import Grid
 
 THRESHOLDS = np.arange(1, 51) / 51
 

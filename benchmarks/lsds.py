@@ -28,7 +28,7 @@ from distributed import Client, LocalCluster
 from scipy.ndimage import gaussian_filter
 
 from lsd_dask import local_shape_descriptors, open_volume, save_volume
-from lsd_dask.synthetic import neuropil
+from lsd_dask.synthetic.generating import neuropil
 
 #: Standard deviation of the Gaussian, in voxels.
 SIGMA = 8

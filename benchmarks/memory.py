@@ -1,4 +1,4 @@
-"""Memory that one block of each step needs, beside what `lsd_dask.workflows.memory` expects.
+"""Memory that one block of each step needs, beside what `lsd_dask.workflows.running.memory` expects.
 
 The block is the middle one of a stored volume, so that it has its whole context. Each measurement is made in
 a process of its own, which first does a small block, to have all code compiled and loaded. The exit status is
@@ -22,26 +22,26 @@ import numpy as np
 from _process import reset_peak, status
 
 from lsd_dask import extract_fragments
-from lsd_dask.agglomeration import LookupTable
-from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.descriptors import make_method
-from lsd_dask.environment import WORKER_ENVIRONMENT, read_in_one_thread
+from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.clusters.environment import WORKER_ENVIRONMENT, read_in_one_thread
 from lsd_dask.evaluation.volumes import OverlapCounter
-from lsd_dask.formats import open_stored
-from lsd_dask.ledgers import Ledger
-from lsd_dask.neighborhoods import direct_for
-from lsd_dask.overlap import StoredReader
-from lsd_dask.region_graph import CountRegion
-from lsd_dask.segmentation import RelabelRegion
-from lsd_dask.storage import StoredVolume
-from lsd_dask.synthetic import neuropil
-from lsd_dask.volumes import create_volume
-from lsd_dask.watershed import Rules
-from lsd_dask.workflows import memory
-from lsd_dask.workflows.counting import _CountBlock
-from lsd_dask.workflows.evaluate_volumes import _OverlapBlock
-from lsd_dask.workflows.extract_fragments import RelabelBlock, _ExtractBlock
-from lsd_dask.workflows.lsds import _DescribeBlock
+from lsd_dask.segmentation.agglomeration import LookupTable
+from lsd_dask.segmentation.region_graph import CountRegion
+from lsd_dask.segmentation.relabelling import RelabelRegion
+from lsd_dask.segmentation.watershed import Rules
+from lsd_dask.space.neighborhoods import direct_for
+from lsd_dask.synthetic.generating import neuropil
+from lsd_dask.targets.descriptors import make_method
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.overlap import StoredReader
+from lsd_dask.volumes.saving import create_volume
+from lsd_dask.volumes.stored import StoredVolume
+from lsd_dask.workflows.graph.counting import _CountBlock
+from lsd_dask.workflows.running import memory
+from lsd_dask.workflows.steps.evaluate_volumes import _OverlapBlock
+from lsd_dask.workflows.steps.extract_fragments import RelabelBlock, _ExtractBlock
+from lsd_dask.workflows.steps.lsds import _DescribeBlock
 
 #: Side of the piece of neuropil that volumes are tiled with, and of the small block that is done first.
 TILE, SMALL = 128, 32
@@ -169,11 +169,11 @@ def description(directory: Path, size: int, dtype: str) -> Any:
 
 def prediction(directory: Path, size: int) -> Any:
     # Here, so that the other steps are measured without PyTorch.
-    from lsd_dask.prediction import PredictRegion, tile_shape_for
-    from lsd_dask.training.checkpoints import save_checkpoint
-    from lsd_dask.training.inference import Predictor, StoredNetwork, digest
-    from lsd_dask.training.models import ModelConfig, build_model
-    from lsd_dask.workflows.predict import _PredictBlock
+    from lsd_dask.networks.checkpoints import save_checkpoint
+    from lsd_dask.networks.models import ModelConfig, build_model
+    from lsd_dask.prediction.inference import Predictor, StoredNetwork, digest
+    from lsd_dask.prediction.tiles import PredictRegion, tile_shape_for
+    from lsd_dask.workflows.steps.predict import _PredictBlock
 
     raw, network = reader(directory, "raw", size, CONTEXT), str(directory / "network.pt")
     if not Path(network).exists():

@@ -15,8 +15,8 @@ import numpy as np
 
 import lsd_dask as ld
 from lsd_dask import viewing, workflows
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
 
 RESULTS = Path(__file__).resolve().parents[1] / "bench-results"
 NETWORK = RESULTS / "training" / "fib25_mtlsd_0_3000" / "last.pt"

@@ -18,11 +18,11 @@ from typing import Any
 from pipeline import folder, make_volume, run
 
 from lsd_dask import clusters
-from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.formats import open_stored
-from lsd_dask.ledgers import Ledger
-from lsd_dask.runs import run_blocks
-from lsd_dask.workflows.inputs import block_shape_for
+from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.blockwise.runs import run_blocks
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.workflows.running.inputs import block_shape_for
 
 #: Steps that work block by block.
 BLOCKWISE = ("extract fragments", "agglomerate", "extract segmentation", "evaluate volumes")

@@ -26,8 +26,8 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import clusters
-from lsd_dask.synthetic import neuropil
-from lsd_dask.workflows import (
+from lsd_dask.synthetic.generating import neuropil
+from lsd_dask.workflows.steps import (
     agglomerate,
     evaluate_volumes,
     extract_fragments,

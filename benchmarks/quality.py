@@ -22,8 +22,8 @@ from _peers import SCORING_FUNCTIONS, seeded_watershed, waterz_cuts
 
 import lsd_dask as ld
 from lsd_dask.evaluation import ContingencyTable
-from lsd_dask.region_graph import RegionGraph
-from lsd_dask.watershed import HEIGHTS, Rules
+from lsd_dask.segmentation.region_graph import RegionGraph
+from lsd_dask.segmentation.watershed import HEIGHTS, Rules
 
 THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
 SMOOTHINGS = (0.5, 0.7, 0.85, 1.0, 1.5)

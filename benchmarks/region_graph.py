@@ -14,7 +14,7 @@ from _timing import HEADER, in_turns, rows
 
 import lsd_dask as ld
 from lsd_dask.evaluation import rand_voi
-from lsd_dask.synthetic import neuropil
+from lsd_dask.synthetic.generating import neuropil
 
 MERGE_FUNCTION, THRESHOLD = "hist_quant_75", 0.5
 

@@ -13,8 +13,8 @@ import numpy as np
 from _timing import HEADER, in_turns, rows
 
 import lsd_dask as ld
-from lsd_dask.agglomeration import LookupTable
-from lsd_dask.synthetic import neuropil
+from lsd_dask.segmentation.agglomeration import LookupTable
+from lsd_dask.synthetic.generating import neuropil
 
 BEYOND = np.uint64(2**40)
 

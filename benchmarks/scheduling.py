@@ -1,4 +1,4 @@
-"""What a run costs beside its blocks: many empty blocks through `lsd_dask.runs.run_blocks`.
+"""What a run costs beside its blocks: many empty blocks through `lsd_dask.blockwise.runs.run_blocks`.
 
 Blocks do nothing, and are recorded as all blocks are. Client and scheduler are this process, whose memory
 should not grow with the number of blocks: a few are in their hands at any time. At the end, the run is begun
@@ -20,9 +20,9 @@ import dask
 import psutil
 from distributed import Client, LocalCluster
 
-from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.ledgers import Ledger
-from lsd_dask.runs import RunSummary, run_blocks
+from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.blockwise.runs import RunSummary, run_blocks
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,9 @@ def start(directory: Path, step: str, task: Any) -> Start:
     from memory import SMALL, context_of
 
     from lsd_dask import clusters
-    from lsd_dask.blocks import Block
-    from lsd_dask.ledgers import Ledger
-    from lsd_dask.runs import RecordedTask
+    from lsd_dask.blockwise.blocks import Block
+    from lsd_dask.blockwise.ledgers import Ledger
+    from lsd_dask.blockwise.runs import RecordedTask
 
     begin = SMALL if context_of(step) else 0
     block = Block((begin // SMALL,) * 3, (slice(begin, begin + SMALL),) * 3)

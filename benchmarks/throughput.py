@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster
 from pipeline import VOXEL, make_volume
 
 from lsd_dask import workflows
-from lsd_dask.workflows.running import StepResult
+from lsd_dask.workflows.running.outputs import StepResult
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from scipy import ndimage
 
 import lsd_dask as ld
 from lsd_dask.evaluation import ContingencyTable
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
 
 KINDS = ("affinities", "mtlsd")
 SEEDS = (0, 1, 2)
@@ -112,7 +112,7 @@ def _run(name: str, kind: str, seed: int, directory: Path, options: argparse.Nam
 
 
 def _train_fib25(arrays: Mapping[str, np.ndarray], kind: str, seed: int, iterations: int, out: Path) -> Any:
-    from lsd_dask.training.sources import TrainingVolume
+    from lsd_dask.training.labelled_volumes import TrainingVolume
 
     grid = Grid(("z", "y", "x"), arrays["raw"].shape, (10, 10, 10), (0, 0, 0))
     raw, labels = label(arrays["raw"], grid), label(arrays["neuron_ids"], grid)
@@ -121,7 +121,7 @@ def _train_fib25(arrays: Mapping[str, np.ndarray], kind: str, seed: int, iterati
 
 
 def _train_isbi(arrays: Mapping[str, np.ndarray], kind: str, seed: int, iterations: int, out: Path) -> Any:
-    from lsd_dask.training.sources import TrainingVolume
+    from lsd_dask.training.labelled_volumes import TrainingVolume
 
     grid = Grid(("z", "y", "x"), arrays["raw"].shape, (50, 4, 4), (0, 0, 0))
     raw, labels = label(arrays["raw"], grid), label(cells(arrays["membrane"]), grid)
@@ -141,13 +141,13 @@ def _train(
     """Train as the preset says; the checkpoint."""
     import torch
 
-    from lsd_dask.training.checkpoints import load_checkpoint
-    from lsd_dask.training.dataset import VolumeDataset
-    from lsd_dask.training.models import build_model
+    from lsd_dask.networks.checkpoints import load_checkpoint
+    from lsd_dask.networks.models import build_model
+    from lsd_dask.training.crops import VolumeDataset
+    from lsd_dask.training.labelled_volumes import prepare_volumes
+    from lsd_dask.training.loop import TrainingOptions, train
     from lsd_dask.training.presets import PRESETS
-    from lsd_dask.training.sources import prepare_volumes
-    from lsd_dask.training.targets import SampleSpec
-    from lsd_dask.training.train import TrainingOptions, train
+    from lsd_dask.training.samples import SampleSpec
 
     preset = PRESETS[name]
     config = preset.model(kind)
@@ -204,7 +204,7 @@ def _score_fib25(arrays: Mapping[str, np.ndarray], network: Any) -> dict[str, An
 
     The network sees all raw data, as it would of a volume of which a part is labelled.
     """
-    from lsd_dask.prediction import predict
+    from lsd_dask.prediction.tiles import predict
 
     affinities = predict(arrays["raw"], network, outputs=["affinities"], precision="bfloat16")["affinities"]
     parts = {}
@@ -225,7 +225,7 @@ def _score_fib25(arrays: Mapping[str, np.ndarray], network: Any) -> dict[str, An
 
 def _score_isbi(arrays: Mapping[str, np.ndarray], network: Any) -> dict[str, Any]:
     """VOI of each section, at the best threshold of the training sections and at the best of each section."""
-    from lsd_dask.prediction import predict
+    from lsd_dask.prediction.tiles import predict
 
     truth, curves = cells(arrays["membrane"]), []
     for section, objects in zip(arrays["raw"], truth, strict=True):

@@ -83,30 +83,24 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import (
-        clusters,
-        edits,
-        evaluation,
-        graph_export,
-        ids,
-        plots,
-        pyramids,
-        synthetic,
-        training,
-        viewing,
-    )
-    from .affinities import affinities
-    from .agglomeration import LookupTable, MergeTree, agglomerate
-    from .clusters import connect
-    from .descriptors import local_shape_descriptors
-    from .edits import Edits, append_edits
-    from .extractor import LsdExtractor, get_local_shape_descriptors
-    from .fragments import extract_fragments
-    from .prediction import predict
-    from .region_graph import RegionGraph, build_region_graph
-    from .segmentation import relabel
+    from . import evaluation, training, viewing
+    from .clusters import connecting
+    from .clusters.connecting import connect
+    from .evaluation import plots
+    from .prediction.tiles import predict
+    from .segmentation import edits, graph_export, ids
+    from .segmentation.agglomeration import LookupTable, MergeTree, agglomerate
+    from .segmentation.edits import Edits, append_edits
+    from .segmentation.fragments import extract_fragments
+    from .segmentation.region_graph import RegionGraph, build_region_graph
+    from .segmentation.relabelling import relabel
+    from .synthetic import generating
+    from .targets.affinities import affinities
+    from .targets.descriptors import local_shape_descriptors
+    from .targets.extractor import LsdExtractor, get_local_shape_descriptors
     from .viewer import view
-    from .volumes import create_volume, open_volume, save_volume
+    from .volumes import pyramids
+    from .volumes.saving import create_volume, open_volume, save_volume
 
 
 class _Package(ModuleType):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest, Coordinate
 
-from .extractor import LsdExtractor
+from .targets.extractor import LsdExtractor
 
 
 class AddLocalShapeDescriptor(BatchFilter):

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lsd_dask.training.checkpoints import Checkpoint
-from lsd_dask.training.extra import torch
-from lsd_dask.training.models import AUTOCONTEXT, ModelConfig, build_model
+from lsd_dask.networks.checkpoints import Checkpoint
+from lsd_dask.networks.models import AUTOCONTEXT, ModelConfig, build_model
+from lsd_dask.networks.pytorch import torch
 
 KINDS = ("affinities", "lsd", "mtlsd", "aclsd", "acrlsd")
 VOXEL_SIZE = (40.0, 4.0, 4.0)

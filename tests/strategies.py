@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lsd_dask.grids import Grid, spatial_dims
-from lsd_dask.region_graph import RegionGraph
-from lsd_dask.tables import EdgeTable, NodeTable
+from lsd_dask.segmentation.graph_tables import EdgeTable, NodeTable
+from lsd_dask.segmentation.region_graph import RegionGraph
+from lsd_dask.space.grids import Grid, spatial_dims
 
 type Region = tuple[slice, ...]
 type Values = Mapping[tuple[int, int], Sequence[int]]

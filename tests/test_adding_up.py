@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.blocks import BlockGrid
-from lsd_dask.ledgers import Ledger
-from lsd_dask.workflows import memory, tasks
+from lsd_dask.blockwise.blocks import BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.workflows.running import memory, tasks
 
 from .faulty import records
 from .tasks import tasks_of
@@ -159,7 +159,7 @@ def test_the_model_covers_what_is_measured(edges: int, bins: int) -> None:
         from dataclasses import fields
         from pathlib import Path
         import numpy as np
-        from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
+        from lsd_dask.segmentation.graph_tables import EdgeTable, GraphTables, NodeTable
 
         def memory(field):
             return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy import ndimage, sparse
 from scipy.cluster import hierarchy
 
-from lsd_dask.affinities import affinities as affinities_of
-from lsd_dask.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree, agglomerate, level_of
 from lsd_dask.evaluation import rand_voi
-from lsd_dask.overlap import readers_of
-from lsd_dask.region_graph import RegionGraph, build_region_graph
-from lsd_dask.watershed import Rules, watershed_region
+from lsd_dask.segmentation.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree, agglomerate, level_of
+from lsd_dask.segmentation.region_graph import RegionGraph, build_region_graph
+from lsd_dask.segmentation.watershed import Rules, watershed_region
+from lsd_dask.targets.affinities import affinities as affinities_of
+from lsd_dask.volumes.overlap import readers_of
 
 from .strategies import LARGE_IDS, edge_values, graph_of, random_edge_values, trees
 

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("gunpowder", exc_type=ImportError)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from lsd_dask.training.sampling import GunpowderSampler
+    from lsd_dask.training.gunpowder_samples import GunpowderSampler
 from lsd_dask.training.augmentation import (
     CHEAP,
     IMAGES,
@@ -21,9 +21,9 @@ from lsd_dask.training.augmentation import (
     AugmentationConfig,
     vary_intensity,
 )
-from lsd_dask.training.dataset import VolumeDataset
+from lsd_dask.training.crops import VolumeDataset
+from lsd_dask.training.labelled_volumes import TrainingVolume
 from lsd_dask.training.presets import PRESETS
-from lsd_dask.training.sources import TrainingVolume
 
 from .strategies import seeds
 from .training_data import cells, placed, prepared, spec, volume

@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lsd_dask import files  # noqa: E402
-from lsd_dask.training.checkpoints import load_checkpoint, load_published, save_checkpoint  # noqa: E402
-from lsd_dask.training.models import ModelConfig, build_model  # noqa: E402
+from lsd_dask.networks.checkpoints import load_checkpoint, load_published, save_checkpoint  # noqa: E402
+from lsd_dask.networks.models import ModelConfig, build_model  # noqa: E402
+from lsd_dask.storage import files  # noqa: E402
 
 from .funlib import Network, Pass  # noqa: E402
 from .networks import KINDS, config  # noqa: E402

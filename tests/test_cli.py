@@ -18,11 +18,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lsd_dask import workflows
-from lsd_dask.cli import FAILED, INTERRUPTED, WRONG_INPUT, main
-from lsd_dask.workflows import config as configuring
-from lsd_dask.workflows.config import load_config, workflow
-from lsd_dask.workflows.models import STEPS, FindSegmentsConfig, SegmentConfig
-from lsd_dask.workflows.options import Config
+from lsd_dask.cli.main import FAILED, INTERRUPTED, WRONG_INPUT, main
+from lsd_dask.workflows.config import loading as configuring
+from lsd_dask.workflows.config.loading import load_config, workflow
+from lsd_dask.workflows.config.options import Config
+from lsd_dask.workflows.config.steps import STEPS, FindSegmentsConfig, SegmentConfig
 
 COMMANDS = {model.step.replace("_", "-"): model for model in STEPS}
 
@@ -378,8 +378,8 @@ def test_installed_command_answers():
 
 def test_help_waits_for_no_array_library():
     script = (
-        "import sys, lsd_dask.cli\n"
-        "try: lsd_dask.cli.main(['segment', '--help'])\n"
+        "import sys, lsd_dask.cli.main\n"
+        "try: lsd_dask.cli.main.main(['segment', '--help'])\n"
         "except SystemExit: print(sorted({'dask', 'numba', 'numpy', 'xarray', 'zarr'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -16,11 +16,12 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import batch, clusters, upkeep
-from lsd_dask.batch import BATCH_SYSTEMS
-from lsd_dask.clusters import connect, session
-from lsd_dask.environment import WORKER_ENVIRONMENT
-from lsd_dask.walltimes import seconds_of, walltime_for
+from lsd_dask import clusters
+from lsd_dask.clusters import jobs, upkeep
+from lsd_dask.clusters.connecting import connect, session
+from lsd_dask.clusters.environment import WORKER_ENVIRONMENT
+from lsd_dask.clusters.jobs import BATCH_SYSTEMS
+from lsd_dask.clusters.walltimes import seconds_of, walltime_for
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +221,7 @@ def job_script(kind: str, queue: str = "", **options: object) -> str:
         name: options.pop(name, None)
         for name in ("memory", "cores", "walltime", "resources", "job_extra_directives")
     }
-    settings = batch.job_settings(kind, queue, batch.Workers(**wanted), options)
+    settings = jobs.job_settings(kind, queue, jobs.Workers(**wanted), options)
     settings["scheduler_options"] = {"dashboard_address": ":0"}
     with getattr(dask_jobqueue, BATCH_SYSTEMS[kind][0])(**settings) as cluster:
         return cluster.job_script()
@@ -335,11 +336,11 @@ def lifetime_of(script: str) -> tuple[int, int]:
 def test_workers_leave_before_their_jobs_end_and_not_much_earlier(seconds: int, kind: str) -> None:
     seconds -= seconds % 60  # as LSF counts
     walltime = f"{seconds // 3600}:{seconds // 60 % 60:02d}"
-    workers = batch.Workers(walltime=walltime)
+    workers = jobs.Workers(walltime=walltime)
     for configured in ({}, {"walltime": walltime_for(kind, walltime)}):
         with dask.config.set({f"jobqueue.{kind}": configured}):
-            settings = batch.job_settings(kind, "", batch.Workers() if configured else workers, {})
-        if configured.get("walltime") in batch._SHIPPED_WALLTIMES:
+            settings = jobs.job_settings(kind, "", jobs.Workers() if configured else workers, {})
+        if configured.get("walltime") in jobs._SHIPPED_WALLTIMES:
             continue
         lifetime, stagger = lifetime_of(" ".join(settings["worker_extra_args"]))
         assert lifetime + stagger < seconds
@@ -369,7 +370,7 @@ def test_defaults_make_a_job_of_every_batch_system(kind: str) -> None:
 
 def test_htcondor_has_no_queues() -> None:
     with pytest.raises(ValueError, match="htcondor:long: HTCondor has no queues"):
-        batch.job_settings("htcondor", "long", batch.Workers(), {})
+        jobs.job_settings("htcondor", "long", jobs.Workers(), {})
 
 
 def test_a_sites_own_configuration_comes_before_the_defaults() -> None:

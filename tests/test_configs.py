@@ -13,33 +13,33 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lsd_dask.workflows import models
-from lsd_dask.workflows.config import ConfigError, load_config, workflow
-from lsd_dask.workflows.fields import MERGE_FUNCTIONS, array_path, nearest
-from lsd_dask.workflows.models import STEPS
-from lsd_dask.workflows.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
-from lsd_dask.workflows.train_config import TrainConfig
+from lsd_dask.workflows.config import steps
+from lsd_dask.workflows.config.fields import MERGE_FUNCTIONS, array_path, nearest
+from lsd_dask.workflows.config.loading import ConfigError, load_config, workflow
+from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
+from lsd_dask.workflows.config.steps import STEPS
+from lsd_dask.workflows.config.train import TrainConfig
 
 from .users_configs import USERS_CONFIGS
 
 ALL_MODELS = [
     *STEPS,
-    models.RegionConfig,
+    steps.RegionConfig,
 ]
 
 REQUIRED: dict[type[Config], dict[str, Any]] = {
-    models.TrainConfig: {"volumes": [{"raw_file": "a.zarr"}], "out_dir": "network"},
-    models.SegmentConfig: {"affs_file": "a.zarr", "out_file": "a.zarr"},
-    models.ExtractFragmentsConfig: {"affs_file": "a.zarr", "fragments_file": "a.zarr"},
-    models.AgglomerateConfig: {"affs_file": "a.zarr", "fragments_file": "a.zarr"},
-    models.FindSegmentsConfig: {"fragments_file": "a.zarr"},
-    models.ExtractSegmentationConfig: {"fragments_file": "a.zarr", "threshold": 0.4, "out_file": "a.zarr"},
-    models.EvaluateVolumesConfig: {"fragments_file": "a.zarr", "gt_file": "t.zarr"},
-    models.EvaluateAnnotationsConfig: {"fragments_file": "a.zarr", "annotations_file": "skeletons"},
-    models.CompareConfig: {"runs": ["a.parquet", "b.parquet"]},
-    models.LsdsConfig: {"labels_file": "t.zarr", "lsds_file": "a.zarr", "sigma": 80.0},
-    models.PredictConfig: {"raw_file": "r.zarr", "checkpoint": "n.pt", "out_file": "a.zarr"},
-    models.BuildPyramidConfig: {"in_file": "a.zarr"},
+    steps.TrainConfig: {"volumes": [{"raw_file": "a.zarr"}], "out_dir": "network"},
+    steps.SegmentConfig: {"affs_file": "a.zarr", "out_file": "a.zarr"},
+    steps.ExtractFragmentsConfig: {"affs_file": "a.zarr", "fragments_file": "a.zarr"},
+    steps.AgglomerateConfig: {"affs_file": "a.zarr", "fragments_file": "a.zarr"},
+    steps.FindSegmentsConfig: {"fragments_file": "a.zarr"},
+    steps.ExtractSegmentationConfig: {"fragments_file": "a.zarr", "threshold": 0.4, "out_file": "a.zarr"},
+    steps.EvaluateVolumesConfig: {"fragments_file": "a.zarr", "gt_file": "t.zarr"},
+    steps.EvaluateAnnotationsConfig: {"fragments_file": "a.zarr", "annotations_file": "skeletons"},
+    steps.CompareConfig: {"runs": ["a.parquet", "b.parquet"]},
+    steps.LsdsConfig: {"labels_file": "t.zarr", "lsds_file": "a.zarr", "sigma": 80.0},
+    steps.PredictConfig: {"raw_file": "r.zarr", "checkpoint": "n.pt", "out_file": "a.zarr"},
+    steps.BuildPyramidConfig: {"in_file": "a.zarr"},
 }
 
 
@@ -78,20 +78,20 @@ class TestUsersConfigs:
     def test_answers_name_the_file(self, tmp_path, caplog):
         path = tmp_path / "find.json"
         path.write_text(json.dumps({"db_host": "h", "db_name": "n", "fragments_file": "f.zarr"}))
-        load_config(models.FindSegmentsConfig, path)
+        load_config(steps.FindSegmentsConfig, path)
         assert caplog.messages == [
             f"{path}: db_host, db_name: no database is needed: graphs and scores are tables beside the arrays"
         ]
 
     def test_region_of_raw_data(self):
         _, users = USERS_CONFIGS["predict from a first network's output"]
-        assert load_config(models.PredictConfig, users).raw_file.size == (3000, 3000, 3000)
+        assert load_config(steps.PredictConfig, users).raw_file.size == (3000, 3000, 3000)
 
     @pytest.mark.parametrize("model", ALL_MODELS)
     def test_no_key_is_both_used_and_obsolete_by_oversight(self, model):
         both = model.model_fields.keys() & model.obsolete.keys()
         assert both <= (
-            {"base_dir", "experiment", "setup", "iteration"} if model is models.PredictConfig else set()
+            {"base_dir", "experiment", "setup", "iteration"} if model is steps.PredictConfig else set()
         )
 
 
@@ -123,20 +123,20 @@ class TestSources:
         path = tmp_path_factory.mktemp("config") / "c.json"
         path.write_text(json.dumps({"fragments_file": "f.zarr", **in_file}))
 
-        config = load_config(models.FindSegmentsConfig, path, **as_keywords)
+        config = load_config(steps.FindSegmentsConfig, path, **as_keywords)
 
-        for key, field in models.FindSegmentsConfig.model_fields.items():
+        for key, field in steps.FindSegmentsConfig.model_fields.items():
             if key != "fragments_file":
                 assert getattr(config, key) == as_keywords.get(key, in_file.get(key, field.default))
 
     def test_null_stands_for_the_default(self):
         given_options = {"fragments_file": "f.zarr", "queue": "slurm", "thresholds_step": None}
-        config = load_config(models.FindSegmentsConfig, given_options, queue=None)
+        config = load_config(steps.FindSegmentsConfig, given_options, queue=None)
         assert (config.queue, config.thresholds_step) == ("local", 0.02)
 
     def test_paths_may_be_path_objects_and_start_at_home(self, monkeypatch):
         monkeypatch.setenv("HOME", "/home/me")
-        config = load_config(models.FindSegmentsConfig, fragments_file=Path("~/f.zarr"))
+        config = load_config(steps.FindSegmentsConfig, fragments_file=Path("~/f.zarr"))
         assert config.fragments_path == "/home/me/f.zarr/volumes/fragments"
 
     @pytest.mark.parametrize(
@@ -149,11 +149,11 @@ class TestSources:
         ],
     )
     def test_path_of_an_array(self, file, dataset, path):
-        config = load_config(models.FindSegmentsConfig, fragments_file=file, fragments_dataset=dataset)
+        config = load_config(steps.FindSegmentsConfig, fragments_file=file, fragments_dataset=dataset)
         assert config.fragments_path == array_path(file, dataset) == path
 
     def test_configurations_are_frozen(self):
-        config = load_config(models.FindSegmentsConfig, fragments_file="f.zarr")
+        config = load_config(steps.FindSegmentsConfig, fragments_file="f.zarr")
         with pytest.raises(ValidationError, match="frozen"):
             config.queue = "slurm"
 
@@ -182,17 +182,17 @@ class TestUnknownKeys:
         with pytest.raises(
             ConfigError, match="unknown key 'merge_function', a key of segment and agglomerate"
         ):
-            load_config(models.ExtractFragmentsConfig, merge_function="mean")
+            load_config(steps.ExtractFragmentsConfig, merge_function="mean")
 
     def test_nothing_is_suggested_where_nothing_is_near(self):
         with pytest.raises(ConfigError, match=r"unknown key 'zzz'$"):
-            load_config(models.FindSegmentsConfig, fragments_file="f.zarr", zzz=1)
+            load_config(steps.FindSegmentsConfig, fragments_file="f.zarr", zzz=1)
 
     def test_the_file_is_named(self, tmp_path):
         path = tmp_path / "c.yaml"
         path.write_text("fragment_file: f.zarr")
         with pytest.raises(ConfigError) as error:
-            load_config(models.FindSegmentsConfig, path)
+            load_config(steps.FindSegmentsConfig, path)
         assert str(error.value).splitlines() == [
             "find_segments: 2 problems",
             f"  - {path}: unknown key 'fragment_file', did you mean 'fragments_file'?",
@@ -261,35 +261,35 @@ class TestWrongValues:
     )
     def test_message_names_key_found_and_expected(self, options, message):
         with pytest.raises(ConfigError, match=message):
-            load_config(models.SegmentConfig, {**REQUIRED[models.SegmentConfig], **options})
+            load_config(steps.SegmentConfig, {**REQUIRED[steps.SegmentConfig], **options})
 
     @given(st.text("abcdefghijklmnopqrstuvwxyz_0123456789", max_size=30))
     def test_edges_are_named_after_a_merge_function(self, name):
         valid = name in {f"edges_{function}" for function in MERGE_FUNCTIONS}
         options = {"fragments_file": "f.zarr", "edges_collection": name}
         if valid:
-            assert load_config(models.FindSegmentsConfig, options).merge_function == name[6:]
+            assert load_config(steps.FindSegmentsConfig, options).merge_function == name[6:]
         else:
             with pytest.raises(
                 ConfigError, match='edges_collection should be "edges_" and the merge function'
             ):
-                load_config(models.FindSegmentsConfig, options)
+                load_config(steps.FindSegmentsConfig, options)
 
     @pytest.mark.parametrize("name", MERGE_FUNCTIONS)
     def test_merge_function_of_edges(self, name):
         config = load_config(
-            models.FindSegmentsConfig, fragments_file="f.zarr", edges_collection=f"edges_{name}"
+            steps.FindSegmentsConfig, fragments_file="f.zarr", edges_collection=f"edges_{name}"
         )
         assert config.merge_function == name
 
     @pytest.mark.parametrize("name", ["../test", "a/b", "..", ""])
     def test_run_type_cannot_leave_its_folder(self, name):
         with pytest.raises(ConfigError, match="run_type should be a plain name"):
-            load_config(models.FindSegmentsConfig, fragments_file="f.zarr", run_type=name)
+            load_config(steps.FindSegmentsConfig, fragments_file="f.zarr", run_type=name)
 
     def test_all_problems_are_told_at_once(self):
         with pytest.raises(ConfigError) as error:
-            load_config(models.SegmentConfig, {"threshold": 7, "affs": "a.zarr"}, block_size=[0, 1, 1])
+            load_config(steps.SegmentConfig, {"threshold": 7, "affs": "a.zarr"}, block_size=[0, 1, 1])
         assert str(error.value).startswith("segment: 4 problems\n  - ")
         for part in (
             "'affs'",
@@ -313,24 +313,24 @@ class TestFiles:
     def test_text_that_cannot_be_parsed(self, name, text, message, tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(ConfigError, match=re.escape(message)):
-            load_config(models.SegmentConfig, tmp_path / name)
+            load_config(steps.SegmentConfig, tmp_path / name)
 
     def test_binary_data(self, tmp_path):
         (tmp_path / "c.yaml").write_bytes(b"\x93NUMPY\x01\xff")
         with pytest.raises(ConfigError, match="found binary data"):
-            load_config(models.SegmentConfig, tmp_path / "c.yaml")
+            load_config(steps.SegmentConfig, tmp_path / "c.yaml")
 
     def test_missing_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"c\.yaml: there is no such configuration"):
-            load_config(models.SegmentConfig, tmp_path / "c.yaml")
+            load_config(steps.SegmentConfig, tmp_path / "c.yaml")
 
     def test_a_container_is_no_configuration(self, tmp_path):
         with pytest.raises(IsADirectoryError, match="expected a configuration"):
-            load_config(models.SegmentConfig, tmp_path)
+            load_config(steps.SegmentConfig, tmp_path)
 
     def test_something_else_is_no_configuration(self):
         with pytest.raises(TypeError, match=r"segment: expected the path of a configuration.*, found int"):
-            load_config(models.SegmentConfig, 5)
+            load_config(steps.SegmentConfig, 5)
 
 
 class TestThresholds:
@@ -342,25 +342,25 @@ class TestThresholds:
         assert found == tuple(n / 100 for n in range(low, max(high, low + 1), step))
 
     def test_without_ground_truth_there_is_a_default(self):
-        required = REQUIRED[models.SegmentConfig]
-        assert load_config(models.SegmentConfig, required).fixed_threshold == models.DEFAULT_THRESHOLD
-        assert load_config(models.SegmentConfig, required, threshold=0.3).fixed_threshold == 0.3
+        required = REQUIRED[steps.SegmentConfig]
+        assert load_config(steps.SegmentConfig, required).fixed_threshold == steps.DEFAULT_THRESHOLD
+        assert load_config(steps.SegmentConfig, required, threshold=0.3).fixed_threshold == 0.3
         truth = {"gt_file": "t.zarr", "gt_dataset": "labels"}
-        assert load_config(models.SegmentConfig, required, **truth).fixed_threshold is None
-        assert f"else {models.DEFAULT_THRESHOLD}." in models.SegmentConfig.describe("threshold")
+        assert load_config(steps.SegmentConfig, required, **truth).fixed_threshold is None
+        assert f"else {steps.DEFAULT_THRESHOLD}." in steps.SegmentConfig.describe("threshold")
 
 
 def test_a_part_of_a_configuration_is_that_of_another_step():
     options = {"smoothing": 2, "merge_function": "mean", "num_workers": 3, "thresholds_step": 0.5}
-    whole = load_config(models.SegmentConfig, affs_file="a.zarr", out_file="o.zarr", **options)
+    whole = load_config(steps.SegmentConfig, affs_file="a.zarr", out_file="o.zarr", **options)
     fragments = {"fragments_file": whole.out_file, "fragments_dataset": whole.fragments_dataset}
 
-    part = whole.part(models.ExtractFragmentsConfig, affs_file="a.zarr", **fragments)
-    assert part == models.ExtractFragmentsConfig(affs_file="a.zarr", smoothing=2, num_workers=3, **fragments)
-    graph = whole.part(models.AgglomerateConfig, affs_file="a.zarr", **fragments)
+    part = whole.part(steps.ExtractFragmentsConfig, affs_file="a.zarr", **fragments)
+    assert part == steps.ExtractFragmentsConfig(affs_file="a.zarr", smoothing=2, num_workers=3, **fragments)
+    graph = whole.part(steps.AgglomerateConfig, affs_file="a.zarr", **fragments)
     assert graph.merge_function == "mean"
 
-    evaluation = whole.part(models.EvaluateVolumesConfig, gt_file="t.zarr", **fragments)
+    evaluation = whole.part(steps.EvaluateVolumesConfig, gt_file="t.zarr", **fragments)
     assert evaluation.thresholds == (0, 0.5)
     assert evaluation.method is None, "the watershed is no network, though the keys have one name"
 
@@ -375,19 +375,21 @@ def test_every_option_is_described_once_and_belongs_to_a_section(model):
 
 
 def test_merge_functions_are_those_of_the_library():
-    assert set(MERGE_FUNCTIONS) == set(pytest.importorskip("lsd_dask.agglomeration").MERGE_FUNCTIONS)
+    assert set(MERGE_FUNCTIONS) == set(
+        pytest.importorskip("lsd_dask.segmentation.agglomeration").MERGE_FUNCTIONS
+    )
 
 
 def test_defaults_are_those_of_the_library():
-    fragments = pytest.importorskip("lsd_dask.fragments")
+    fragments = pytest.importorskip("lsd_dask.segmentation.fragments")
     for key, parameter in inspect.signature(fragments.extract_fragments).parameters.items():
         if key in FragmentOptions.model_fields:
             # 0, None and an empty list all mean that nothing is done.
             assert (FragmentOptions.model_fields[key].default or None) == (parameter.default or None), key
 
 
-@workflow(models.FindSegmentsConfig)
-def count_thresholds(config: models.FindSegmentsConfig) -> int:
+@workflow(steps.FindSegmentsConfig)
+def count_thresholds(config: steps.FindSegmentsConfig) -> int:
     """Count thresholds.
 
     They are those of the lookup tables.
@@ -413,7 +415,7 @@ class TestWorkflow:
 
     def test_signature_is_that_of_the_model(self):
         parameters = inspect.signature(count_thresholds).parameters
-        assert parameters.keys() == {"config", *models.FindSegmentsConfig.model_fields}
+        assert parameters.keys() == {"config", *steps.FindSegmentsConfig.model_fields}
         assert parameters["fragments_file"].default is inspect.Parameter.empty
         assert parameters["queue"].default == "local"
         assert parameters["roi_offset"].annotation == tuple[float | str, ...] | None
@@ -425,12 +427,12 @@ class TestWorkflow:
             "Count thresholds.\n\nThey are those of the lookup tables.\n\nParameters\n---"
         )
         assert document.endswith("\n\nReturns\n-------\nint\n    Their number.")
-        for key in models.FindSegmentsConfig.model_fields:
+        for key in steps.FindSegmentsConfig.model_fields:
             assert re.search(rf"^{key} : \w", document, re.MULTILINE)
         assert "thresholds_step : float, default: 0.02\n    Step between two thresholds.\n" in document
 
     def test_knows_its_model_and_can_be_sent_to_workers(self):
-        assert count_thresholds.model is models.FindSegmentsConfig
+        assert count_thresholds.model is steps.FindSegmentsConfig
         assert pickle.loads(pickle.dumps(count_thresholds)) is count_thresholds
 
 

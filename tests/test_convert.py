@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from lsd_dask.cli import main
-from lsd_dask.grids import Grid
-from lsd_dask.volumes import grid_of, open_volume
+from lsd_dask.cli.main import main
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.saving import grid_of, open_volume
 
 VOXELS = np.random.default_rng(0).integers(0, 2000, (5, 20, 30)).astype("uint16")
 

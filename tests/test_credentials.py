@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask import evaluation, open_volume, save_volume, viewing, workflows
-from lsd_dask.credentials import check_no_secrets, without_secrets
-from lsd_dask.runs import RunFailedError
-from lsd_dask.workflows.running import console
+from lsd_dask.blockwise.runs import RunFailedError
+from lsd_dask.storage.credentials import check_no_secrets, without_secrets
+from lsd_dask.workflows.running.outputs import console
 
 SECRET = "S3CRET"
 
@@ -123,7 +123,7 @@ def test_credentials_are_taken_from_where_the_store_keeps_them(server: str, tmp_
 
 
 def test_failures_of_blocks_are_noted_without_secrets() -> None:
-    from lsd_dask.runs import _explain
+    from lsd_dask.blockwise.runs import _explain
 
     said = _explain(RunFailedError(f"GET https://lab.org/c/0?X-Amz-Signature={SECRET}: 403"))
     assert said is not None and SECRET not in said and "https://lab.org/c/0" in said

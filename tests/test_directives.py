@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.clusters import job_script
-from lsd_dask.directives import is_one_line
-from lsd_dask.walltimes import EXPECTED, seconds_of
-from lsd_dask.workflows.config import ConfigError, load_config
-from lsd_dask.workflows.models import ExtractFragmentsConfig
+from lsd_dask.clusters.connecting import job_script
+from lsd_dask.clusters.directives import is_one_line
+from lsd_dask.clusters.walltimes import EXPECTED, seconds_of
+from lsd_dask.workflows.config.loading import ConfigError, load_config
+from lsd_dask.workflows.config.steps import ExtractFragmentsConfig
 
 MARKS = {"slurm": "#SBATCH", "lsf": "#BSUB", "pbs": "#PBS", "moab": "#PBS", "sge": "#$"}
 

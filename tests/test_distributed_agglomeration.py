@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.agglomeration import MERGE_FUNCTIONS, MergeTree, agglomerate
-from lsd_dask.contraction import agglomerate_in_blocks, agglomerate_in_cells
-from lsd_dask.kernels import agglomeration as kernels
-from lsd_dask.kernels.merge_trees import restrict
-from lsd_dask.octree import Octree
-from lsd_dask.region_graph import RegionGraph, build_region_graph
+from lsd_dask.blockwise.octree import Octree
+from lsd_dask.kernels.segmentation import agglomeration as kernels
+from lsd_dask.kernels.segmentation.merge_trees import restrict
+from lsd_dask.segmentation.agglomeration import MERGE_FUNCTIONS, MergeTree, agglomerate
+from lsd_dask.segmentation.contraction import agglomerate_in_blocks, agglomerate_in_cells
+from lsd_dask.segmentation.region_graph import RegionGraph, build_region_graph
 
 from .strategies import affinities, graph_of, label_volumes, random_edge_values, seeds, shapes
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import synthetic, workflows
-from lsd_dask.agglomeration import MergeTree, agglomerate
-from lsd_dask.edits import Edits, append_edits
 from lsd_dask.evaluation.sites import labels_at
+from lsd_dask.segmentation.agglomeration import MergeTree, agglomerate
+from lsd_dask.segmentation.edits import Edits, append_edits
 
 from .strategies import LARGE_IDS, edge_values, graph_of
 

@@ -13,7 +13,7 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.storage import StoredVolume
+from lsd_dask.volumes.stored import StoredVolume
 
 from .tissue import SHAPE, tissue
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from distributed import Client, LocalCluster, Security
 
-from lsd_dask import encryption
-from lsd_dask.clusters import connect, job_script
-from lsd_dask.encryption import security_of
+from lsd_dask.clusters import encryption
+from lsd_dask.clusters.connecting import connect, job_script
+from lsd_dask.clusters.encryption import security_of
 
 
 @pytest.fixture(scope="module")

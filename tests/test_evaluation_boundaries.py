@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask.evaluation import ContingencyTable, count_overlaps
-from lsd_dask.grids import Grid
-from lsd_dask.kernels.boundaries import near_other_labels
-from lsd_dask.lazy import label
-from lsd_dask.volumes import open_volume, save_volume
+from lsd_dask.kernels.evaluation.boundaries import near_other_labels
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.saving import open_volume, save_volume
 
 from .strategies import chunkings, label_volumes, shapes
 

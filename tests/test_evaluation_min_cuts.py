@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.agglomeration import LookupTable, agglomerate
 from lsd_dask.evaluation import Corrections, Skeletons, min_cut_metric
+from lsd_dask.segmentation.agglomeration import LookupTable, agglomerate
 
 from .strategies import Values, edge_values, graph_of, seeds
 

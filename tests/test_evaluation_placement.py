@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask.evaluation import Skeletons, check_placement, labels_at, read_skeletons
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
 
 GRID = Grid(("z", "y", "x"), (32, 32, 32), (16, 16, 16), (0, 0, 0), "nanometer")
 

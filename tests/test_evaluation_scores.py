@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import parquet, plots
+from lsd_dask import plots
 from lsd_dask.evaluation import ScoreTable, best_row, choose_and_report
+from lsd_dask.storage import parquet
 
 imread = pytest.importorskip("matplotlib.image").imread
 

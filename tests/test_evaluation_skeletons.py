@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask.evaluation import Skeletons, labels_at, read_skeletons
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
-from lsd_dask.storage import StoredVolume
-from lsd_dask.volumes import open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.saving import open_volume, save_volume
+from lsd_dask.volumes.stored import StoredVolume
 
 from .strategies import chunkings, label_volumes, seeds, shapes
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask import ids
-from lsd_dask.agglomeration import LookupTable, MergeTree
 from lsd_dask.evaluation import (
     ContingencyTable,
     count_overlaps,
@@ -14,8 +13,9 @@ from lsd_dask.evaluation import (
     score_cuts,
     worst_mistakes,
 )
-from lsd_dask.grids import Grid
-from lsd_dask.segmentation import relabel
+from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree
+from lsd_dask.segmentation.relabelling import relabel
+from lsd_dask.space.grids import Grid
 
 from .strategies import label_volumes, seeds, shapes
 

@@ -16,9 +16,9 @@ from hypothesis.extra import numpy as npst
 
 from lsd_dask.evaluation import ContingencyTable, count_overlaps, merge_tables, rand_voi
 from lsd_dask.evaluation import volumes as evaluation
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
-from lsd_dask.volumes import open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.saving import open_volume, save_volume
 
 NAMES = ["rand_split", "rand_merge", "voi_split", "voi_merge", "nvi_split", "nvi_merge", "nid"]
 

@@ -12,8 +12,7 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.agglomeration import MergeTree
-from lsd_dask.cli import main
+from lsd_dask.cli.main import main
 from lsd_dask.evaluation import (
     ScoreTable,
     Skeletons,
@@ -22,8 +21,9 @@ from lsd_dask.evaluation import (
     min_cut_metric,
     rand_voi,
 )
-from lsd_dask.region_graph import RegionGraph
-from lsd_dask.workflows import inputs
+from lsd_dask.segmentation.agglomeration import MergeTree
+from lsd_dask.segmentation.region_graph import RegionGraph
+from lsd_dask.workflows.running import inputs
 
 from .steps import OFFSET, save_tissue_with_mask
 from .tissue import SHAPE, VOXEL_SIZE, tissue

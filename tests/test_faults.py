@@ -26,9 +26,9 @@ from distributed import Client, WorkerPlugin
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.ledgers import Ledger, LockedError, ReplacedError
-from lsd_dask.runs import RecordedTask, RunFailedError, run_blocks
+from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger, LockedError, ReplacedError
+from lsd_dask.blockwise.runs import RecordedTask, RunFailedError, run_blocks
 
 from .faulty import ARRAYS, BLOCK, THRESHOLD, digests, options, records, save_tissue, undisturbed_digests
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import files
+from lsd_dask.storage import files
 
 
 @pytest.fixture(params=["disk", "memory"])

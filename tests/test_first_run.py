@@ -8,8 +8,8 @@ import pytest
 
 from lsd_dask import kernels
 from lsd_dask.kernels.compiling import cache_folder_of
-from lsd_dask.kernels.relabeling import relabel
-from lsd_dask.workflows import first_run
+from lsd_dask.kernels.segmentation.relabeling import relabel
+from lsd_dask.workflows.running import first_run
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd_dask import ids
-from lsd_dask.agglomeration import agglomerate
-from lsd_dask.fragments import extract_fragments, refine
-from lsd_dask.region_graph import build_region_graph, region_graph_bag
-from lsd_dask.segmentation import relabel
-from lsd_dask.volumes import open_volume, save_volume
+from lsd_dask.segmentation.agglomeration import agglomerate
+from lsd_dask.segmentation.fragments import extract_fragments, refine
+from lsd_dask.segmentation.region_graph import build_region_graph, region_graph_bag
+from lsd_dask.segmentation.relabelling import relabel
+from lsd_dask.volumes.saving import open_volume, save_volume
 
 from .strategies import affinities, chunkings, label_volumes, shapes
 from .tasks import tasks_of

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csgraph
 
-from lsd_dask.agglomeration import agglomerate
-from lsd_dask.graph_export import to_postgresql, to_sparse, to_sqlite
-from lsd_dask.region_graph import RegionGraph
+from lsd_dask.segmentation.agglomeration import agglomerate
+from lsd_dask.segmentation.graph_export import to_postgresql, to_sparse, to_sqlite
+from lsd_dask.segmentation.region_graph import RegionGraph
 
 from .strategies import LARGE_IDS, edge_values, graph_of, random_edge_values
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lsd_dask.grids import Grid, spatial_dims
+from lsd_dask.space.grids import Grid, spatial_dims
 
 voxel_sizes = st.sampled_from([1.0, 4.0, 40.0, 0.1, 9.0, 32.5, 1 / 3]) | st.floats(0.01, 1000)
 offsets = st.integers(-10_000, 10_000).map(float) | st.floats(-1e6, 1e6)

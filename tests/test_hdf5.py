@@ -9,9 +9,9 @@ from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.volumes import find_stored, grid_of, open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import find_stored, grid_of, open_volume, save_volume
 
 from .strategies import chunkings, regions, seeds, shapes
 

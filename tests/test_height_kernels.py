@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lsd_dask.kernels import height
+from lsd_dask.kernels.segmentation import height
 
 from .strategies import seeds, shapes
 

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lsd_dask as ld
-from lsd_dask.agglomeration import LookupTable, MergeTree
-from lsd_dask.edits import Edits, rows_of
+from lsd_dask.checks.id_lists import comparable, id_of, ids_of, whole_numbers_of
 from lsd_dask.evaluation import ContingencyTable, Skeletons, count_overlaps, min_cut_metric, read_skeletons
 from lsd_dask.evaluation.run_lengths import expected_run_length
-from lsd_dask.id_lists import comparable, id_of, ids_of, whole_numbers_of
+from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree
+from lsd_dask.segmentation.edits import Edits, rows_of
 from lsd_dask.viewer.merging import Merging
 from lsd_dask.viewing import label_colors
-from lsd_dask.workflows.config import ConfigError, load_config
-from lsd_dask.workflows.models import EvaluateVolumesConfig
-from lsd_dask.workflows.train_config import VolumeConfig
+from lsd_dask.workflows.config.loading import ConfigError, load_config
+from lsd_dask.workflows.config.steps import EvaluateVolumesConfig
+from lsd_dask.workflows.config.train import VolumeConfig
 
 #: Where float64, int64 and uint64 end.
 EDGES = sorted({2**power + step for power in (8, 31, 32, 53, 63) for step in (-1, 0, 1)} | {1, 2**64 - 1})

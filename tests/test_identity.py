@@ -20,10 +20,10 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.cli import main
-from lsd_dask.own_files import check_replaceable, marked_png
+from lsd_dask.cli.main import main
+from lsd_dask.storage.own_files import check_replaceable, marked_png
 from lsd_dask.viewer.contents import contents_of
-from lsd_dask.workflows.status import stale_files, status
+from lsd_dask.workflows.reports.status import stale_files, status
 
 from .tissue import tissue
 

@@ -77,10 +77,10 @@ def within(module: str, name: str) -> bool:
 
 def test_imports_are_found() -> None:
     """Or else the tests below hold nothing."""
-    assert "lsd_dask.kernels.morton" in imports("lsd_dask.ids")
-    assert "lsd_dask.kernels.compiling" in imports("lsd_dask.kernels.morton")
-    assert "lsd_dask.grids" in reached_from("lsd_dask.volumes")
-    assert "lsd_dask.workflows.fields" in reached_from("lsd_dask.cli")
+    assert "lsd_dask.kernels.segmentation.morton" in imports("lsd_dask.ids")
+    assert "lsd_dask.kernels.compiling" in imports("lsd_dask.kernels.segmentation.morton")
+    assert "lsd_dask.space.grids" in reached_from("lsd_dask.volumes.saving")
+    assert "lsd_dask.workflows.config.fields" in reached_from("lsd_dask.cli.main")
 
 
 @pytest.mark.parametrize("name", FLOW)

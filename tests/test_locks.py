@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lsd_dask as ld
-from lsd_dask import disks, files, locks
-from lsd_dask.ledgers import Ledger
-from lsd_dask.locks import LockedError, held, lock_of
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.storage import disks, files, locks
+from lsd_dask.storage.locks import LockedError, held, lock_of
 
 #: Of a process on another machine, which cannot be looked up.
 ELSEWHERE = {"token": "theirs", "by": "ada@elsewhere", "process": 1, "process_began": "1", "system": "other"}
@@ -193,7 +193,7 @@ def test_a_lock_that_somebody_removed_is_noticed(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from lsd_dask.locks import held
+from lsd_dask.storage.locks import held
 with held(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)

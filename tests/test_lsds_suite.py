@@ -22,7 +22,7 @@ CONFTEST = """
 import lsd.train
 import zarr
 
-assert lsd.train.LsdExtractor.__module__ == "lsd_dask.extractor"
+assert lsd.train.LsdExtractor.__module__ == "lsd_dask.targets.extractor"
 opened = zarr.open
 zarr.open = lambda store, mode="a": opened(store, mode=mode)
 """

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.grids import Grid, spatial_dims
-from lsd_dask.lazy import label
-from lsd_dask.masks import MaskReader, align_mask
-from lsd_dask.overlap import readers_of
+from lsd_dask.space.grids import Grid, spatial_dims
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.masks import MaskReader, align_mask
+from lsd_dask.volumes.overlap import readers_of
 
 from .strategies import regions, seeds, shapes
 

@@ -14,15 +14,15 @@ from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.descriptors import make_method
-from lsd_dask.grids import Grid
-from lsd_dask.overlap import StoredReader
-from lsd_dask.region_graph import CountRegion
-from lsd_dask.storage import StoredVolume
-from lsd_dask.volumes import create_volume
-from lsd_dask.watershed import Rules
-from lsd_dask.workflows import memory
-from lsd_dask.workflows.inputs import block_shape_for
+from lsd_dask.segmentation.region_graph import CountRegion
+from lsd_dask.segmentation.watershed import Rules
+from lsd_dask.space.grids import Grid
+from lsd_dask.targets.descriptors import make_method
+from lsd_dask.volumes.overlap import StoredReader
+from lsd_dask.volumes.saving import create_volume
+from lsd_dask.volumes.stored import StoredVolume
+from lsd_dask.workflows.running import memory
+from lsd_dask.workflows.running.inputs import block_shape_for
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 DIRECT = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))

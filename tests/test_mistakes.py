@@ -15,7 +15,7 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.runs import RunFailedError
+from lsd_dask.blockwise.runs import RunFailedError
 
 from .refusals import refused
 
@@ -52,7 +52,7 @@ def no_cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         pytest.fail("a cluster was started before the mistake was found")
 
     if "cluster_client" not in request.fixturenames:
-        monkeypatch.setattr("lsd_dask.workflows.running.session", start)
+        monkeypatch.setattr("lsd_dask.workflows.running.outputs.session", start)
 
 
 def segment(cells: Path, **options: Any) -> Callable[[], Any]:

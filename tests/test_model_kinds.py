@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 torch = pytest.importorskip("torch")
 
-from lsd_dask.training.checkpoints import save_checkpoint  # noqa: E402
-from lsd_dask.training.models import AUTOCONTEXT, ModelConfig, build_model, with_first  # noqa: E402
+from lsd_dask.networks.checkpoints import save_checkpoint  # noqa: E402
+from lsd_dask.networks.models import AUTOCONTEXT, ModelConfig, build_model, with_first  # noqa: E402
 from lsd_dask.training.presets import PRESETS  # noqa: E402
 
 from .networks import KINDS, config  # noqa: E402

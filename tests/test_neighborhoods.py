@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.neighborhoods import Direct, DirectReader, direct_for, on_coarser_level
-from lsd_dask.overlap import StoredReader, readers_of
-from lsd_dask.volumes import find_stored
+from lsd_dask.space.neighborhoods import Direct, DirectReader, direct_for, on_coarser_level
+from lsd_dask.volumes.overlap import StoredReader, readers_of
+from lsd_dask.volumes.saving import find_stored
 
 from .refusals import refused
 from .strategies import chunkings, label_volumes, regions, shapes

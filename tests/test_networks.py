@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from lsd_dask.training.geometry import ChainedAxis, UNetAxis  # noqa: E402
-from lsd_dask.training.networks import ConvPass, Downsample, UNet, Upsample, unet_geometry  # noqa: E402
+from lsd_dask.networks.geometry import ChainedAxis, UNetAxis  # noqa: E402
+from lsd_dask.networks.unet import ConvPass, Downsample, UNet, Upsample, unet_geometry  # noqa: E402
 
 from .funlib import Network  # noqa: E402
 

@@ -1,7 +1,7 @@
 """Everything on an object store: a real server on loopback, behind a proxy that fails as networks do.
 
 Where the store fails for a moment, the result is the same; where it fails for good, the error names the URL.
-`retried` in `lsd_dask.stores` is what holds this: without it, all tests with "for_good" and "longer" in their
+`retried` in `lsd_dask.storage.stores` is what holds this: without it, all tests with "for_good" and "longer" in their
 names fail.
 """
 
@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 from zarr.core.sync import sync as zarr_sync
 
 import lsd_dask as ld
-from lsd_dask import files, stores, workflows
-from lsd_dask.blocks import BlockGrid
-from lsd_dask.formats import open_stored
-from lsd_dask.ledgers import Ledger, LockedError, ReplacedError
-from lsd_dask.parquet import read_table, write_table
-from lsd_dask.stores import StoreError
-from lsd_dask.volumes import create_volume
+from lsd_dask import workflows
+from lsd_dask.blockwise.blocks import BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger, LockedError, ReplacedError
+from lsd_dask.storage import files, stores
+from lsd_dask.storage.parquet import read_table, write_table
+from lsd_dask.storage.stores import StoreError
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import create_volume
 
 from .object_store import PATIENCE, Failure, Proxy, Rule, environment, serving
 from .tissue import tissue
@@ -209,7 +210,7 @@ class TestTables:
 
     def test_a_trained_network(self, proxy: Proxy, url: str) -> None:
         torch = pytest.importorskip("torch")
-        from lsd_dask.training import weights
+        from lsd_dask.networks import weights
 
         weights.write(f"{url}/trained.pt", {"a": torch.arange(1000)})
         with proxy.failing(first(3, "truncated", "GET", "trained")):

@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lsd_dask as ld
-from lsd_dask import files, row_groups, workflows
-from lsd_dask.agglomeration import MergeTree
-from lsd_dask.blocks import Block
-from lsd_dask.parquet import facts_of
-from lsd_dask.region_graph import RegionGraph
-from lsd_dask.runs import RunFailedError
-from lsd_dask.segmentation import RelabelRegion
-from lsd_dask.workflows import adding, cells, contracting, counting
+from lsd_dask import workflows
+from lsd_dask.blockwise.blocks import Block
+from lsd_dask.blockwise.runs import RunFailedError
+from lsd_dask.segmentation.agglomeration import MergeTree
+from lsd_dask.segmentation.region_graph import RegionGraph
+from lsd_dask.segmentation.relabelling import RelabelRegion
+from lsd_dask.storage import files, row_groups
+from lsd_dask.storage.parquet import facts_of
+from lsd_dask.workflows.graph import cells, contracting, counting, summing
 
 from .strategies import LARGE_IDS
 from .tissue import SHAPE, image, tissue
@@ -133,7 +134,7 @@ def test_an_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "level"),
-    [(adding.AddCell, 0), (adding.AddCell, 1), (contracting._Contract, 0), (contracting._Settle, 1)],
+    [(summing.AddCell, 0), (summing.AddCell, 1), (contracting._Contract, 0), (contracting._Settle, 1)],
 )
 def test_going_on_after_an_interruption(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any, level: int
@@ -142,7 +143,7 @@ def test_going_on_after_an_interruption(
     out = copied(made, tmp_path / "out.zarr")
     options = {"affs_file": made, "fragments_file": out, "block_size": (44, 44, 44), "octree": True}
     computed: list[tuple[str, int, str]] = []
-    for kind in (adding.AddCell, contracting._Contract, contracting._Settle):
+    for kind in (summing.AddCell, contracting._Contract, contracting._Settle):
         compute = kind.compute
 
         def counted(self: Any, cell: Block, compute: Any = compute) -> Any:

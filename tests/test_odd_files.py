@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lsd_dask as ld
-from lsd_dask import files, locks, parquet
-from lsd_dask.blocks import Block
-from lsd_dask.ledgers import Ledger
-from lsd_dask.paths import normalise_path
+from lsd_dask.blockwise.blocks import Block
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.storage import files, locks, parquet
+from lsd_dask.storage.paths import normalise_path
 
 DEEP = b"[" * 200_000
 ANY_JSON = st.recursive(

@@ -8,7 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from lsd_dask import open_volume, workflows
-from lsd_dask.clusters import connect
+from lsd_dask.clusters.connecting import connect
 
 
 def test_a_cluster_that_scales_with_the_work_is_not_waited_for(tissue_zarr: Path, tmp_path: Path) -> None:

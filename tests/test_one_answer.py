@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.watershed import CAP
-from lsd_dask.workflows import scoring
+from lsd_dask.segmentation.watershed import CAP
+from lsd_dask.workflows.steps import scoring
 
 from .jobs import PATIENCE, container, fewer_examples, jobs, relabelled, voxel_size_of
 from .tissue import SHAPE, tissue

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.grids import Region
+from lsd_dask.space.grids import Region
 
 from .jobs import PATIENCE, block_sizes, container, fewer_examples, jobs, relabelled, voxel_size_of
 from .strategies import label_volumes, regions, shapes

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
-from lsd_dask.overlap import (
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.overlap import (
     ArrayReader,
     OutOfReachError,
     OverlapBlock,
@@ -26,7 +26,7 @@ from lsd_dask.overlap import (
     readers_of,
     within,
 )
-from lsd_dask.volumes import create_volume, grid_of, open_volume, save_volume
+from lsd_dask.volumes.saving import create_volume, grid_of, open_volume, save_volume
 
 from .strategies import chunkings, regions, seeds, shapes
 

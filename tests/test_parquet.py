@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import parquet
-from lsd_dask.agglomeration import LookupTable, MergeTree, agglomerate
-from lsd_dask.grids import Grid, spatial_dims
-from lsd_dask.region_graph import RegionGraph, build_region_graph
-from lsd_dask.tables import EdgeTable, NodeTable
+from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree, agglomerate
+from lsd_dask.segmentation.graph_tables import EdgeTable, NodeTable
+from lsd_dask.segmentation.region_graph import RegionGraph, build_region_graph
+from lsd_dask.space.grids import Grid, spatial_dims
+from lsd_dask.storage import parquet
 
 from .strategies import LARGE_IDS, affinities, edge_values, graph_of, label_volumes, shapes
 

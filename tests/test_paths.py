@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lsd_dask as ld
-from lsd_dask import files, parquet
-from lsd_dask.blocks import Block
-from lsd_dask.ledgers import Ledger
-from lsd_dask.paths import normalise_path
-from lsd_dask.workflows import extract_fragments
-from lsd_dask.workflows.config import ConfigError
+from lsd_dask.blockwise.blocks import Block
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.storage import files, parquet
+from lsd_dask.storage.paths import normalise_path
+from lsd_dask.workflows.config.loading import ConfigError
+from lsd_dask.workflows.steps import extract_fragments
 
 #: Letters that shells, URLs and patterns take for something else, and others.
 LETTERS = st.sampled_from("#?[]*~ %:;&=!'\"$(){}|<>+,@^-._aä字")

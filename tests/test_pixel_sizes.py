@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lsd_dask.grids import Grid
-from lsd_dask.lengths import convert
-from lsd_dask.volumes import grid_of, open_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.space.lengths import convert
+from lsd_dask.volumes.saving import grid_of, open_volume
 
 STACK = np.random.default_rng(0).integers(0, 255, (5, 6, 7)).astype("uint8")
 EM = {"unit": "nm", "spacing": 40, "axes": "ZYX"}

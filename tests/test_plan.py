@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.blocks import BlockGrid
-from lsd_dask.cli import main
-from lsd_dask.formats import open_stored
-from lsd_dask.overlap import StoredReader
-from lsd_dask.volumes import create_volume
-from lsd_dask.watershed import Rules
-from lsd_dask.workflows import memory, rates
-from lsd_dask.workflows.config import ConfigError
-from lsd_dask.workflows.plan import Plan, StepPlan, _voxels_read, plan
+from lsd_dask.blockwise.blocks import BlockGrid
+from lsd_dask.cli.main import main
+from lsd_dask.segmentation.watershed import Rules
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.overlap import StoredReader
+from lsd_dask.volumes.saving import create_volume
+from lsd_dask.workflows.config.loading import ConfigError
+from lsd_dask.workflows.planning import Plan, StepPlan, _voxels_read, plan
+from lsd_dask.workflows.running import memory, rates
 
 from .tissue import tissue
 
@@ -144,7 +144,7 @@ def test_voxels_that_are_read(axes: Sequence[tuple[int, int, int]]) -> None:
 
 def test_with_a_trained_network(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from lsd_dask.training import checkpoints, models
+    from lsd_dask.networks import checkpoints, models
 
     config = models.ModelConfig(num_fmaps=4, fmap_inc_factor=2, downsample_factors=((2, 2, 2),))
     network = models.build_model(config).eval()

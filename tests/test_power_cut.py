@@ -24,7 +24,7 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.ledgers import Ledger
+from lsd_dask.blockwise.ledgers import Ledger
 
 from .faulty import digests
 from .tissue import tissue
@@ -129,7 +129,7 @@ def recorded(out: Path) -> set[Path]:
 def test_the_power_goes_at_twenty_moments(
     disk: Disk, cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lsd_dask.runs.RETRIES", 0)
+    monkeypatch.setattr("lsd_dask.blockwise.runs.RETRIES", 0)
     undisturbed = tmp_path / "out.zarr"
     all_steps(cells, undisturbed)
     shutil.rmtree(undisturbed)

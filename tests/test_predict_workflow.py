@@ -15,12 +15,12 @@ torch = pytest.importorskip("torch")
 
 import lsd_dask as ld  # noqa: E402
 from lsd_dask import workflows  # noqa: E402
-from lsd_dask.blocks import Block, BlockGrid  # noqa: E402
-from lsd_dask.ledgers import Ledger  # noqa: E402
-from lsd_dask.runs import RunFailedError, run_blocks  # noqa: E402
-from lsd_dask.storage import StoredVolume  # noqa: E402
-from lsd_dask.training.checkpoints import save_checkpoint  # noqa: E402
-from lsd_dask.workflows.config import ConfigError  # noqa: E402
+from lsd_dask.blockwise.blocks import Block, BlockGrid  # noqa: E402
+from lsd_dask.blockwise.ledgers import Ledger  # noqa: E402
+from lsd_dask.blockwise.runs import RunFailedError, run_blocks  # noqa: E402
+from lsd_dask.networks.checkpoints import save_checkpoint  # noqa: E402
+from lsd_dask.volumes.stored import StoredVolume  # noqa: E402
+from lsd_dask.workflows.config.loading import ConfigError  # noqa: E402
 
 from .networks import VOXEL_SIZE, checkpoint  # noqa: E402
 

@@ -14,21 +14,15 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 import lsd_dask as ld  # noqa: E402
-from lsd_dask.overlap import readers_of  # noqa: E402
-from lsd_dask.prediction import TILE_BYTES, PredictRegion, predict, read_reflected, tile_shape_for  # noqa: E402
-from lsd_dask.training import inference  # noqa: E402
-from lsd_dask.training.checkpoints import Checkpoint, save_checkpoint  # noqa: E402
-from lsd_dask.training.footprint import forward_bytes  # noqa: E402
-from lsd_dask.training.inference import LoadedNetwork, Predictor  # noqa: E402
-from lsd_dask.training.models import AUTOCONTEXT  # noqa: E402
-from lsd_dask.training.normalisation import normalise  # noqa: E402
-from lsd_dask.training.symmetries import (  # noqa: E402
-    Symmetry,
-    affinity_sources,
-    descriptor_sources,
-    shifted,
-    symmetries,
-)
+from lsd_dask.networks.checkpoints import Checkpoint, save_checkpoint  # noqa: E402
+from lsd_dask.networks.cost import forward_bytes  # noqa: E402
+from lsd_dask.networks.models import AUTOCONTEXT  # noqa: E402
+from lsd_dask.networks.normalisation import normalise  # noqa: E402
+from lsd_dask.prediction import inference  # noqa: E402
+from lsd_dask.prediction.inference import LoadedNetwork, Predictor  # noqa: E402
+from lsd_dask.prediction.symmetries import Symmetry, affinity_sources, descriptor_sources, shifted, symmetries
+from lsd_dask.prediction.tiles import TILE_BYTES, PredictRegion, predict, read_reflected, tile_shape_for  # noqa: E402
+from lsd_dask.volumes.overlap import readers_of  # noqa: E402
 
 from .networks import KINDS, VOXEL_SIZE, checkpoint  # noqa: E402
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from skimage.measure import block_reduce
 
 from lsd_dask import workflows
-from lsd_dask.grids import Grid
-from lsd_dask.pyramids import downsample, kind_of, plan_levels
-from lsd_dask.volumes import grid_of, open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.pyramids import downsample, kind_of, plan_levels
+from lsd_dask.volumes.saving import grid_of, open_volume, save_volume
 
 from .strategies import label_volumes, seeds, shapes
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.quantisation import quantisation_of, quantise
+from lsd_dask.segmentation.quantisation import quantisation_of, quantise
 
 from .strategies import affinities
 

@@ -18,10 +18,10 @@ import tifffile
 from distributed import Client
 
 from lsd_dask import save_volume, synthetic, workflows
-from lsd_dask.cli import main
-from lsd_dask.workflows.config import workflow
-from lsd_dask.workflows.models import STEPS
-from lsd_dask.workflows.options import OBSOLETE_KEYS, Config
+from lsd_dask.cli.main import main
+from lsd_dask.workflows.config.loading import workflow
+from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config
+from lsd_dask.workflows.config.steps import STEPS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [

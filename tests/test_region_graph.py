@@ -12,11 +12,11 @@ import waterz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
-from lsd_dask.region_graph import RegionGraph, build_region_graph, finish_graph, region_graph_bag
-from lsd_dask.tables import EdgeTable, GraphTables, NodeTable
-from lsd_dask.volumes import grid_of, open_volume, save_volume
+from lsd_dask.segmentation.graph_tables import EdgeTable, GraphTables, NodeTable
+from lsd_dask.segmentation.region_graph import RegionGraph, build_region_graph, finish_graph, region_graph_bag
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.saving import grid_of, open_volume, save_volume
 
 from .strategies import (
     LARGE_IDS,

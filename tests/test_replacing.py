@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
-from lsd_dask.volumes import open_volume, save_volume
+from lsd_dask.volumes.saving import open_volume, save_volume
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from lsd_dask import cli, save_volume, viewing, workflows
-from lsd_dask.blocks import BlockGrid
+from lsd_dask import save_volume, viewing, workflows
+from lsd_dask.blockwise.blocks import BlockGrid
+from lsd_dask.blockwise.runs import RunFailedError
+from lsd_dask.cli import main
 from lsd_dask.evaluation import ScoreTable
-from lsd_dask.runs import RunFailedError
 from lsd_dask.viewing.blocks import _project
 from lsd_dask.viewing.figures import as_png
-from lsd_dask.workflows.report_runs import RunFacts
-from lsd_dask.workflows.status import StepStatus
+from lsd_dask.workflows.reports.runs import RunFacts
+from lsd_dask.workflows.reports.status import StepStatus
 
 from .tissue import tissue
 
@@ -114,7 +115,7 @@ def test_a_run_leaves_its_report(container: Path, cluster_client: Client, tmp_pa
     assert "thresholds_step: 0.25" in seen.folded
     assert "height: both" in seen.folded
 
-    assert cli.main(["report", str(container)]) == 0
+    assert main.main(["report", str(container)]) == 0
     assert Checked(container / "report.html").tables[0] == seen.tables[0]
     # A container with a report is still one that can be read and worked on.
     again = workflows.segment(
@@ -198,7 +199,7 @@ def test_a_comparison_leaves_its_report(tmp_path: Path, elsewhere: bool) -> None
     assert len(seen.pictures) == 3
     assert "metric: voi_sum" in seen.folded
 
-    assert cli.main(["report", str(tmp_path / "both.parquet")]) == 0
+    assert main.main(["report", str(tmp_path / "both.parquet")]) == 0
     assert Checked(tmp_path / "both.html").tables == seen.tables
     with pytest.raises(ValueError, match="expected those of compare: metric, reported, run"):
         workflows.report(runs[0])

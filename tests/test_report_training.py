@@ -12,7 +12,8 @@ import pytest
 from matplotlib.image import imread
 
 torch = pytest.importorskip("torch")
-from lsd_dask import cli, workflows  # noqa: E402
+from lsd_dask import workflows  # noqa: E402
+from lsd_dask.cli import main
 from lsd_dask.training.history import read_history  # noqa: E402
 from lsd_dask.training.recording import Recorder  # noqa: E402
 
@@ -87,7 +88,7 @@ def test_a_training_leaves_its_report(container: Path, tmp_path: Path) -> None:
     assert "lsd_sigma: 12" in seen.folded
     assert "raw_dataset: held_out/raw" in seen.folded
 
-    assert cli.main(["report", str(tmp_path / "a & <b>")]) == 0
+    assert main.main(["report", str(tmp_path / "a & <b>")]) == 0
     assert Checked(tmp_path / "a & <b>" / "report.html").tables == seen.tables
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from distributed import Client, LocalCluster
 
-from lsd_dask.workflows.options import RunOptions
-from lsd_dask.workflows.running import cluster
+from lsd_dask.workflows.config.options import RunOptions
+from lsd_dask.workflows.running.outputs import cluster
 
 
 def test_steps_that_share_a_client_share_a_report(

@@ -9,7 +9,7 @@ import pytest
 from distributed import Client
 
 from lsd_dask import workflows
-from lsd_dask.region_graph import RegionGraph
+from lsd_dask.segmentation.region_graph import RegionGraph
 
 from .steps import REFINEMENT, extract, in_memory, snapshot, values, world
 
@@ -107,7 +107,7 @@ def test_a_run_killed_before_its_array_was_made_is_not_taken_for_one_that_began(
 
     mask = {"mask_file": tissue_zarr, "mask_dataset": "volumes/mask", "block_size": size}
     with monkeypatch.context() as patch:
-        patch.setattr("lsd_dask.workflows.running.create_volume", killed)
+        patch.setattr("lsd_dask.workflows.running.outputs.create_volume", killed)
         with pytest.raises(KeyboardInterrupt):
             extract(tissue_zarr, out, **mask)
     extract(tissue_zarr, out, **mask)

@@ -14,16 +14,16 @@ from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask import files
-from lsd_dask.blocks import Block, BlockGrid
-from lsd_dask.ledgers import Ledger, ReplacedError, fingerprint_of
-from lsd_dask.runs import (
+from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.blockwise.ledgers import Ledger, ReplacedError, fingerprint_of
+from lsd_dask.blockwise.runs import (
     RETRIES,
     RecordedTask,
     RunFailedError,
     RunSummary,
     run_blocks,
 )
+from lsd_dask.storage import files
 
 GRID = BlockGrid((10, 7), (4, 4))
 NAMES = {"0_0", "0_1", "1_0", "1_1", "2_0", "2_1"}

@@ -14,12 +14,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import gunpowder as gp
 
-    from lsd_dask.training.sampling import GunpowderSampler
-from lsd_dask import affinities, local_shape_descriptors, open_volume, save_volume
+    from lsd_dask.training.gunpowder_samples import GunpowderSampler
+from lsd_dask import local_shape_descriptors, open_volume, save_volume
+from lsd_dask.targets import affinities
 from lsd_dask.training.augmentation import AugmentationConfig
-from lsd_dask.training.dataset import VolumeDataset
-from lsd_dask.training.sources import Labels, TrainingVolume, mirrored, prepare_volumes
-from lsd_dask.training.targets import affinity_target, balanced, descriptor_weight, grow_boundary, targets_of
+from lsd_dask.training.crops import VolumeDataset
+from lsd_dask.training.labelled_volumes import Labels, TrainingVolume, mirrored, prepare_volumes
+from lsd_dask.training.samples import affinity_target, balanced, descriptor_weight, grow_boundary, targets_of
 
 from .strategies import label_volumes, seeds
 from .training_data import cells, image_of, placed, prepared, spec, volume

@@ -10,7 +10,7 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.agglomeration import LookupTable
+from lsd_dask.segmentation.agglomeration import LookupTable
 
 from .tissue import VOXEL_SIZE, tissue
 

@@ -15,10 +15,10 @@ from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.agglomeration import LookupTable
-from lsd_dask.kernels import relabeling
-from lsd_dask.segmentation import relabel
-from lsd_dask.volumes import open_volume, save_volume
+from lsd_dask.kernels.segmentation import relabeling
+from lsd_dask.segmentation.agglomeration import LookupTable
+from lsd_dask.segmentation.relabelling import relabel
+from lsd_dask.volumes.saving import open_volume, save_volume
 
 from .strategies import LARGE_IDS, chunkings, label_volumes, shapes
 from .tasks import tasks_of

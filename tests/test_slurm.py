@@ -18,8 +18,10 @@ import pytest
 from dask_jobqueue import SLURMCluster
 from distributed import Client, Worker, WorkerPlugin
 
-from lsd_dask import runs, upkeep, workflows
-from lsd_dask.clusters import connect
+from lsd_dask import workflows
+from lsd_dask.blockwise import runs
+from lsd_dask.clusters import upkeep
+from lsd_dask.clusters.connecting import connect
 
 from .faulty import digests, options, save_tissue, undisturbed_digests
 from .slurm import slurm, what_is_missing

@@ -6,9 +6,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.volumes import find_stored, grid_of, open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import find_stored, grid_of, open_volume, save_volume
 
 ZYX = ("z", "y", "x")
 VOXELS = np.random.default_rng(0).integers(0, 255, (3, 6, 20, 30)).astype("uint8")

@@ -5,14 +5,14 @@ import sys
 
 #: The tasks of all steps that need no network.
 TASKS = """
-from lsd_dask.runs import RecordedTask
-from lsd_dask.workflows.counting import _CountBlock
+from lsd_dask.blockwise.runs import RecordedTask
+from lsd_dask.workflows.graph.counting import _CountBlock
 from lsd_dask.workflows.evaluate_volumes import _OverlapBlock
 from lsd_dask.workflows.extract_fragments import RelabelBlock, _ExtractBlock
 from lsd_dask.workflows.lsds import _DescribeBlock
 """
 
-#: Packages that take long to import. This fails where `lsd_dask.watershed` imports mahotas at its top,
+#: Packages that take long to import. This fails where `lsd_dask.segmentation.watershed` imports mahotas at its top,
 #: which imports Pillow.
 HEAVY = {"torch", "gunpowder", "matplotlib", "neuroglancer", "PIL"}
 

@@ -16,9 +16,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.volumes import grid_of, open_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import grid_of, open_volume
 
 tensorstore = pytest.importorskip("tensorstore")
 

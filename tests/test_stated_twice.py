@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from lsd_dask import workflows
-from lsd_dask.volumes import grid_of, open_volume
+from lsd_dask.volumes.saving import grid_of, open_volume
 
 VOXELS = np.arange(4 * 6 * 8, dtype="uint8").reshape(4, 6, 8)
 UM = [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]

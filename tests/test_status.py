@@ -8,9 +8,10 @@ import pytest
 from distributed import Client
 
 import lsd_dask as ld
-from lsd_dask import cli, workflows
-from lsd_dask.ledgers import Ledger
-from lsd_dask.runs import RunFailedError
+from lsd_dask import workflows
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.blockwise.runs import RunFailedError
+from lsd_dask.cli import main
 
 from .tissue import tissue
 
@@ -71,7 +72,7 @@ def test_blocks_that_failed(cluster_client: Client, container: Path, capsys: pyt
     assert "values from 0 to 2" in only.failures["0_0_0"]
 
     capsys.readouterr()
-    assert cli.main(["status", str(container)]) == 0
+    assert main.main(["status", str(container)]) == 0
     printed = capsys.readouterr().err
     assert "failed" in printed
     assert "2 of 3" in printed
@@ -80,7 +81,7 @@ def test_blocks_that_failed(cluster_client: Client, container: Path, capsys: pyt
 
 
 def test_a_container_that_no_step_wrote_to(container: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["status", str(container)]) == 2
+    assert main.main(["status", str(container)]) == 2
     assert "no step of lsd-dask has written to this container" in capsys.readouterr().err
 
 
@@ -97,7 +98,7 @@ def test_one_block_in_this_process(made: Path, container: Path, capsys: pytest.C
 
     arguments = [f"--{key.replace('_', '-')}" for key in ("affs_file", "fragments_file")]
     command = ["run-block", "extract-fragments", "0_1_1", arguments[0], str(made), arguments[1], str(made)]
-    assert cli.main([*command, "--block-size", *map(str, BLOCK)]) == 0
+    assert main.main([*command, "--block-size", *map(str, BLOCK)]) == 0
     printed = capsys.readouterr().err
     assert "block 0_1_1, voxels [0:32, 36:72, 44:88]" in printed
     assert "block 0_1_1 is done: foreground" in printed
@@ -144,8 +145,8 @@ def test_commands_that_do_not_exist(capsys: pytest.CaptureFixture) -> None:
         (["run-block", "extract-fragments"], "the following arguments are required: BLOCK"),
     ):
         with pytest.raises(SystemExit):
-            cli.main(arguments)
+            main.main(arguments)
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit) as helped:
-        cli.main(["run-block", "--help"])
+        main.main(["run-block", "--help"])
     assert helped.value.code == 0

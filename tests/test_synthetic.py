@@ -12,10 +12,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import grid_of, label
-from lsd_dask.noise import key_of, patches, smooth_noise, white_noise
-from lsd_dask.synthetic import degrade_affinities, neuropil
+from lsd_dask.space.grids import Grid
+from lsd_dask.synthetic.generating import degrade_affinities, neuropil
+from lsd_dask.synthetic.noise import key_of, patches, smooth_noise, white_noise
+from lsd_dask.volumes.dask_arrays import grid_of, label
 
 SHAPE = (24, 30, 40)
 ARRAYS = ("labels", "raw", "affinities")

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsd_dask import workflows
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.pyramids import downsample
-from lsd_dask.volumes import create_volume, find_stored, grid_of, open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.pyramids import downsample
+from lsd_dask.volumes.saving import create_volume, find_stored, grid_of, open_volume, save_volume
 
 from .strategies import LARGE_IDS, chunkings, regions, seeds, shapes
 

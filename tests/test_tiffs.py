@@ -13,8 +13,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsd_dask.formats import open_stored
-from lsd_dask.volumes import open_volume
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import open_volume
 
 #: Channel, z, y, x.
 VOXELS = np.random.default_rng(0).integers(0, 255, (2, 6, 20, 24)).astype("uint8")

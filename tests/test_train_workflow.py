@@ -12,10 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from lsd_dask import save_volume, workflows  # noqa: E402
-from lsd_dask.cli import main  # noqa: E402
-from lsd_dask.prediction import predict  # noqa: E402
-from lsd_dask.training.checkpoints import load_checkpoint  # noqa: E402
-from lsd_dask.workflows.config import ConfigError  # noqa: E402
+from lsd_dask.cli.main import main  # noqa: E402
+from lsd_dask.networks.checkpoints import load_checkpoint  # noqa: E402
+from lsd_dask.prediction.tiles import predict  # noqa: E402
+from lsd_dask.workflows.config.loading import ConfigError  # noqa: E402
 
 from .training_data import cells, image_of, store_cells  # noqa: E402
 from .training_data import named_volume as volume  # noqa: E402
@@ -187,5 +187,5 @@ class TestErrors:
 
 
 def test_importing_the_package_does_not_import_torch():
-    program = "import sys, lsd_dask, lsd_dask.workflows.models; assert 'torch' not in sys.modules"
+    program = "import sys, lsd_dask, lsd_dask.workflows.config.steps; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from lsd_dask.training.checkpoints import load_checkpoint  # noqa: E402
-from lsd_dask.training.dataset import VolumeDataset  # noqa: E402
-from lsd_dask.training.models import build_model  # noqa: E402
-from lsd_dask.training.train import TrainingOptions, train  # noqa: E402
+from lsd_dask.networks.checkpoints import load_checkpoint  # noqa: E402
+from lsd_dask.networks.models import build_model  # noqa: E402
+from lsd_dask.training.crops import VolumeDataset  # noqa: E402
+from lsd_dask.training.loop import TrainingOptions, train  # noqa: E402
 from lsd_dask.training.validation import Validator, without_dust  # noqa: E402
 
 from .training_data import prepared, spec, volume  # noqa: E402

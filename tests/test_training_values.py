@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from lsd_dask.prediction import predict
-from lsd_dask.training.sources import TrainingVolume, prepare_volumes
+from lsd_dask.prediction.tiles import predict
+from lsd_dask.training.labelled_volumes import TrainingVolume, prepare_volumes
 
 from .networks import checkpoint
 from .training_data import placed
@@ -54,7 +54,7 @@ def test_training_and_prediction_refuse_the_same_raw_data(case: str) -> None:
 def test_some_of_what_is_too_large_for_memory_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, lazy: bool
 ) -> None:
-    monkeypatch.setattr("lsd_dask.training.sources.MEMORY_LIMIT", 0 if lazy else 2**31)
+    monkeypatch.setattr("lsd_dask.training.labelled_volumes.MEMORY_LIMIT", 0 if lazy else 2**31)
     for raw, labels, mask, message in (
         (RAW.astype(np.float32), LABELS, None, "cells: raw: found values from"),
         (RAW, LABELS - 1, None, "cells: labels: found the negative label -1"),

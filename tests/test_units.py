@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.grids import Grid
-from lsd_dask.lengths import convert, lengths_in
-from lsd_dask.units import can_convert, parse_length, unit_name, unit_symbol
+from lsd_dask.space.grids import Grid
+from lsd_dask.space.lengths import convert, lengths_in
+from lsd_dask.space.units import can_convert, parse_length, unit_name, unit_symbol
 
 #: What people and programs write, by the name that OME-NGFF has for it.
 SPELLINGS = {

@@ -9,15 +9,21 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask.evaluation import count_overlaps
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
-from lsd_dask.masks import align_mask
-from lsd_dask.overlap import StoredReader
-from lsd_dask.prediction import check_raw
-from lsd_dask.region_graph import check_graph_input
-from lsd_dask.training.sources import TrainingVolume, prepare_volumes
-from lsd_dask.workflows.inputs import block_shape_for, matching_part, open_mask, shared_part, to_voxels
+from lsd_dask.prediction.tiles import check_raw
+from lsd_dask.segmentation.region_graph import check_graph_input
+from lsd_dask.space.grids import Grid
+from lsd_dask.training.labelled_volumes import TrainingVolume, prepare_volumes
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.masks import align_mask
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.overlap import StoredReader
+from lsd_dask.workflows.running.inputs import (
+    block_shape_for,
+    matching_part,
+    open_mask,
+    shared_part,
+    to_voxels,
+)
 from tests.networks import checkpoint
 
 UNITS = ["nm", "um", "mm", "angstrom", "pm", "cm", "m", "inch"]

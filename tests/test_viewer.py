@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 import lsd_dask as ld
-from lsd_dask import cli, create_volume, save_volume, synthetic, viewer
-from lsd_dask.agglomeration import MergeTree
-from lsd_dask.edits import Edits
+from lsd_dask import create_volume, save_volume, synthetic, viewer
+from lsd_dask.cli import main
+from lsd_dask.segmentation.agglomeration import MergeTree
+from lsd_dask.segmentation.edits import Edits
 from lsd_dask.viewer.browser import FLAGS, find_browser
 from lsd_dask.viewer.contents import contents_of
 from lsd_dask.viewer.layers import ServedVolume
@@ -329,9 +330,9 @@ def test_the_command_takes_screenshots(
 ) -> None:
     path = tmp_path / "shot.png"
     options = ["--threshold", "0.5", "--screenshot", str(path), "--size", "320", "240"]
-    assert cli.main(["view", str(container / "volumes"), *options]) == 2
+    assert main.main(["view", str(container / "volumes"), *options]) == 2
     assert "no such merge tree" in capsys.readouterr().err
-    assert cli.main(["view", str(container), *options]) == 0
+    assert main.main(["view", str(container), *options]) == 0
     assert capsys.readouterr().out.strip() == str(path)
     assert imread(path).shape[:2] == (240, 320)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import zarr
 
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.volumes import find_stored, grid_of, open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import find_stored, grid_of, open_volume, save_volume
 
 SHAPE = (6, 20, 30)
 ZYX = ("z", "y", "x")

@@ -11,10 +11,10 @@ from dask.base import compute
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd_dask.formats import open_stored
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
-from lsd_dask.volumes import create_volume, find_stored, grid_of, open_volume, save_volume
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
+from lsd_dask.volumes.opening import open_stored
+from lsd_dask.volumes.saving import create_volume, find_stored, grid_of, open_volume, save_volume
 
 SHAPE = (40, 50, 60)
 

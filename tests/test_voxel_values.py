@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.agglomeration import LookupTable
-from lsd_dask.degradation import degrade_affinities
-from lsd_dask.quantisation import quantise
+from lsd_dask.segmentation.agglomeration import LookupTable
+from lsd_dask.segmentation.quantisation import quantise
+from lsd_dask.synthetic.degradation import degrade_affinities
 from lsd_dask.viewer.sources import source_of
-from lsd_dask.voxel_values import as_mask, check_raw_values, full_scale, sample_regions, say_if_faint
+from lsd_dask.volumes.voxel_values import as_mask, check_raw_values, full_scale, sample_regions, say_if_faint
 
 SHAPE = (12, 16, 20)
 LABELS = np.random.default_rng(0).integers(0, 3, SHAPE)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lsd_dask import ids
-from lsd_dask.overlap import OutOfReachError, StoredReader, map_regions, readers_of
-from lsd_dask.volumes import find_stored, open_volume, save_volume
-from lsd_dask.watershed import CAP, HEIGHTS, Rules, watershed_region
+from lsd_dask.segmentation.watershed import CAP, HEIGHTS, Rules, watershed_region
+from lsd_dask.volumes.overlap import OutOfReachError, StoredReader, map_regions, readers_of
+from lsd_dask.volumes.saving import find_stored, open_volume, save_volume
 
 from .strategies import affinities, chunkings, regions, seeds, shapes
 

@@ -15,9 +15,9 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree
 from lsd_dask.evaluation import ScoreTable, rand_voi
-from lsd_dask.region_graph import RegionGraph, build_region_graph
+from lsd_dask.segmentation.agglomeration import MERGE_FUNCTIONS, LookupTable, MergeTree
+from lsd_dask.segmentation.region_graph import RegionGraph, build_region_graph
 
 from .steps import OFFSET, REFINEMENT, extract, in_memory, values, world
 from .tissue import SHAPE, VOXEL_SIZE, image, tissue

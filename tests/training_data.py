@@ -8,12 +8,12 @@ import xarray as xr
 from scipy import ndimage
 
 from lsd_dask import save_volume
-from lsd_dask.grids import Grid, spatial_dims
-from lsd_dask.lazy import label
+from lsd_dask.networks.models import ModelConfig
+from lsd_dask.space.grids import Grid, spatial_dims
 from lsd_dask.training.augmentation import AugmentationConfig
-from lsd_dask.training.models import ModelConfig
-from lsd_dask.training.sources import TrainingVolume, prepare_volumes
-from lsd_dask.training.targets import SampleSpec
+from lsd_dask.training.labelled_volumes import TrainingVolume, prepare_volumes
+from lsd_dask.training.samples import SampleSpec
+from lsd_dask.volumes.dask_arrays import label
 
 MIRRORED = AugmentationConfig(mirror=(0, 1), transpose=(0, 1), intensity_scale=(0.9, 1.1), grow_boundary=1)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lsd_dask.workflows import models
-from lsd_dask.workflows.options import Config
+from lsd_dask.workflows.config import steps
+from lsd_dask.workflows.config.options import Config
 
 NETWORK = {"experiment": "hemi", "setup": "setup01", "iteration": 400000}
 DATABASE = {"db_host": "mongodb client", "db_name": "foo"}
@@ -30,11 +30,11 @@ SKELETONS = {
 #: Keys and values as users of the funkelab scripts have them in their files.
 USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
     "region": (
-        models.RegionConfig,
+        steps.RegionConfig,
         {"container": "hemi_roi_1.zarr", "offset": [140800, 205120, 198400], "size": [3000, 3000, 3000]},
     ),
     "predict": (
-        models.PredictConfig,
+        steps.PredictConfig,
         {
             **NETWORK,
             **DATABASE,
@@ -49,7 +49,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "predict from a first network's output": (
-        models.PredictConfig,
+        steps.PredictConfig,
         {
             **NETWORK,
             **DATABASE,
@@ -65,7 +65,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "watershed": (
-        models.ExtractFragmentsConfig,
+        steps.ExtractFragmentsConfig,
         {
             **NETWORK,
             **DATABASE,
@@ -79,7 +79,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "watershed with a mask": (
-        models.ExtractFragmentsConfig,
+        steps.ExtractFragmentsConfig,
         {
             **NETWORK,
             **DATABASE,
@@ -96,7 +96,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "agglomerate": (
-        models.AgglomerateConfig,
+        steps.AgglomerateConfig,
         {
             **NETWORK,
             **DATABASE,
@@ -109,7 +109,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "find segments": (
-        models.FindSegmentsConfig,
+        steps.FindSegmentsConfig,
         {
             **DATABASE,
             **FRAGMENTS,
@@ -122,7 +122,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "find segments of a region": (
-        models.FindSegmentsConfig,
+        steps.FindSegmentsConfig,
         {
             **DATABASE,
             "fragments_file": "foo.zarr",
@@ -137,7 +137,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "extract segmentation": (
-        models.ExtractSegmentationConfig,
+        steps.ExtractSegmentationConfig,
         {
             **FRAGMENTS,
             "edges_collection": "edges_hist_quant_75",
@@ -150,7 +150,7 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "evaluate volumes": (
-        models.EvaluateVolumesConfig,
+        steps.EvaluateVolumesConfig,
         {
             **NETWORK,
             **FRAGMENTS,
@@ -168,11 +168,11 @@ USERS_CONFIGS: dict[str, tuple[type[Config], dict[str, Any]]] = {
         },
     ),
     "evaluate annotations": (
-        models.EvaluateAnnotationsConfig,
+        steps.EvaluateAnnotationsConfig,
         {**NETWORK, **FRAGMENTS, **SKELETONS, "config_slab": "mtlsd"},
     ),
     "evaluate annotations at synapses": (
-        models.EvaluateAnnotationsConfig,
+        steps.EvaluateAnnotationsConfig,
         {
             **NETWORK,
             **FRAGMENTS,

@@ -30,22 +30,22 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .agglomerate import agglomerate
-    from .build_pyramid import build_pyramid
-    from .compare import compare
-    from .evaluate_annotations import evaluate_annotations
-    from .evaluate_volumes import evaluate_volumes
-    from .extract_fragments import extract_fragments
-    from .extract_segmentation import extract_segmentation
-    from .find_segments import find_segments
-    from .lsds import lsds
-    from .plan import plan
-    from .predict import predict
-    from .report import report
-    from .run_block import run_block
-    from .segment import segment
-    from .status import status
-    from .train import train
+    from .planning import plan
+    from .reports.report import report
+    from .reports.status import status
+    from .running.run_block import run_block
+    from .steps.agglomerate import agglomerate
+    from .steps.build_pyramid import build_pyramid
+    from .steps.compare import compare
+    from .steps.evaluate_annotations import evaluate_annotations
+    from .steps.evaluate_volumes import evaluate_volumes
+    from .steps.extract_fragments import extract_fragments
+    from .steps.extract_segmentation import extract_segmentation
+    from .steps.find_segments import find_segments
+    from .steps.lsds import lsds
+    from .steps.predict import predict
+    from .steps.segment import segment
+    from .steps.train import train
 
 
 class _Steps(ModuleType):

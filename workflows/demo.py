@@ -14,9 +14,9 @@ from pathlib import Path
 
 from lsd_dask import clusters, open_volume, save_volume, synthetic, viewing
 
-from . import segment
-from .first_run import say_if_compiled
-from .running import console, in_bold, show_dashboard
+from .running.first_run import say_if_compiled
+from .running.outputs import console, in_bold, show_dashboard
+from .steps import segment
 
 
 def main() -> None:

@@ -15,11 +15,11 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from pyarrow import parquet
 
-from .. import files
-from ..checks import whole_number
-from ..id_lists import ids_of
-from ..kernels.contingency import count_pairs
-from ..voxel_values import as_ids, check_label_type
+from ..checks.arguments import whole_number
+from ..checks.id_lists import ids_of
+from ..kernels.evaluation.contingency import count_pairs
+from ..storage import files
+from ..volumes.voxel_values import as_ids, check_label_type
 from .metrics import Contingency, Scores, sums_of
 
 #: Voxels of an array that are converted and counted at a time.

@@ -15,8 +15,8 @@ from scipy.sparse import coo_array, csr_array, csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.spatial import cKDTree
 
-from ..agglomeration import LookupTable
-from ..id_lists import ids_of
+from ..checks.id_lists import ids_of
+from ..segmentation.agglomeration import LookupTable
 from .skeletons import Skeletons
 
 #: Flows are whole numbers: scores lie on 256 levels, (k + 0.5) / 256, so that weights are multiples of 1/512.

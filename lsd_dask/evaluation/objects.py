@@ -5,9 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from .. import ids
-from ..agglomeration import LookupTable
-from ..grids import Grid
+from ..segmentation import ids
+from ..segmentation.agglomeration import LookupTable
+from ..space.grids import Grid
 from .contingency import ContingencyTable
 from .metrics import sums_of
 

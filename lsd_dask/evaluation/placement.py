@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 
-from ..grids import Grid
-from ..lengths import likely_unit
+from ..space.grids import Grid
+from ..space.lengths import likely_unit
 from .skeletons import Skeletons
 
 #: Of fewer nodes it may be chance that they share voxels.

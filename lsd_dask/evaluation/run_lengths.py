@@ -8,8 +8,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import whole_number
-from ..id_lists import ids_of
+from ..checks.arguments import whole_number
+from ..checks.id_lists import ids_of
 from .skeletons import Skeletons, as_skeletons
 
 

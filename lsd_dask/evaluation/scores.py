@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import parquet
-from ..checks import naming
+from ..checks.arguments import naming
+from ..storage import parquet
 from .metrics import BETTER as OF_VOLUMES
 
 #: What is no metric of a row.

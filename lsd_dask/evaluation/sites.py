@@ -10,10 +10,10 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import ArrayLike, NDArray
 
-from ..grids import Grid, Region
-from ..lazy import Volume, find_stored, grid_of
-from ..storage import StoredVolume
-from ..voxel_values import as_ids, check_labels
+from ..space.grids import Grid, Region
+from ..volumes.dask_arrays import Volume, find_stored, grid_of
+from ..volumes.stored import StoredVolume
+from ..volumes.voxel_values import as_ids, check_labels
 from .placement import crowding, other_unit
 
 

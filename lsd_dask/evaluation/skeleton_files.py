@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from .. import files
-from ..checks import naming, shown
-from ..id_lists import are_in, comparable
+from ..checks.arguments import naming, shown
+from ..checks.id_lists import are_in, comparable
+from ..storage import files
 from .skeleton_units import stated_units
 from .skeletons import Skeletons, whole_ids
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import files
-from ..checks import naming, shown
-from ..units import is_unit, parse_length, unit_name
+from ..checks.arguments import naming, shown
+from ..space.units import is_unit, parse_length, unit_name
+from ..storage import files
 
 #: "# units: um", and the line with metadata that navis writes: '# Meta: {"units": "8 nanometer", ...}'.
 _COMMENT = re.compile(r"""^\s*#.*?\bunits?["']?\s*[:=]\s*["']?([^"',;}\n]+)""", re.IGNORECASE | re.MULTILINE)

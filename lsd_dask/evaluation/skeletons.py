@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..checks import described, naming, shown
-from ..grids import Grid
-from ..id_lists import whole_numbers_of
-from ..lengths import convert
+from ..checks.arguments import described, naming, shown
+from ..checks.id_lists import whole_numbers_of
+from ..space.grids import Grid
+from ..space.lengths import convert
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..agglomeration import LookupTable, MergeTree
+from ..segmentation.agglomeration import LookupTable, MergeTree
 from .contingency import ContingencyTable
 from .metrics import Contingency, Scores
 

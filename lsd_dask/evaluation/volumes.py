@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
-from ..checks import check_array, naming, real_number
-from ..grids import TOLERANCE, Region
-from ..kernels.boundaries import near_other_labels
-from ..lazy import Volume, grid_of
-from ..masks import align_mask
-from ..overlap import Reader, grow, map_regions, within
-from ..voxel_values import as_ids, check_label_type
+from ..checks.arguments import check_array, naming, real_number
+from ..kernels.evaluation.boundaries import near_other_labels
+from ..space.grids import TOLERANCE, Region
+from ..volumes.dask_arrays import Volume, grid_of
+from ..volumes.masks import align_mask
+from ..volumes.overlap import Reader, grow, map_regions, within
+from ..volumes.voxel_values import as_ids, check_label_type
 from .contingency import ContingencyTable, merge_tables
 from .metrics import Scores
 
@@ -102,7 +102,7 @@ def count_overlaps(
     truth, test : (z, y, x) array of int
         As for `rand_voi`.
     mask : (z, y, x) array, optional
-        Voxels where it is 0 do not count. It may be coarser: see `lsd_dask.masks.align_mask`.
+        Voxels where it is 0 do not count. It may be coarser: see `lsd_dask.volumes.masks.align_mask`.
     boundary_tolerance : float
         Voxels of the truth that have a voxel of another true label, or of none, within this distance of their
         centre do not count. In world units, or voxels where `truth` has none. 0: all count.

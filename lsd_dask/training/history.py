@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import files
-from ..stores import is_remote
-from . import weights
+from ..networks import weights
+from ..storage import files
+from ..storage.stores import is_remote
+from .loop import BEST, LAST
 from .recording import DESCRIPTION, LOGS, SNAPSHOTS
-from .train import BEST, LAST
 
 #: The logged value that every step has, and by whose entries steps are timed.
 _TIMED = "loss/loss"

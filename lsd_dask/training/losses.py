@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .extra import torch
+from ..networks.pytorch import torch
 
 type Tensors = Mapping[str, torch.Tensor]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ..networks.models import AUTOCONTEXT, Kind, ModelConfig
 from .augmentation import CHEAP, IMAGES, ISOTROPIC, SECTIONS, AugmentationConfig
-from .models import AUTOCONTEXT, Kind, ModelConfig
 
 
 @dataclass(frozen=True)

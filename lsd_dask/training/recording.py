@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from .. import files
-from ..ledgers import provenance
-from ..stores import is_remote
-from .extra import torch
+from ..blockwise.ledgers import provenance
+from ..networks.pytorch import torch
+from ..storage import files
+from ..storage.stores import is_remote
 from .snapshots import save_snapshot
 
 #: In the folder of a training: what it was told, logs, and pictures.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from .. import files
+from ..storage import files
 
 #: Least width of a panel, in pixels, and the space between panels.
 _WIDTH, _SPACE = 192, 4

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..agglomeration import agglomerate
 from ..evaluation import ContingencyTable
-from ..fragments import extract_fragments
-from ..grids import Region
-from ..prediction import predict
-from ..region_graph import build_region_graph
-from .checkpoints import Checkpoint
-from .inference import Precision
-from .models import Model
-from .sources import TrainingVolume
-from .targets import SampleSpec, targets_of
+from ..networks.checkpoints import Checkpoint
+from ..networks.models import Model
+from ..prediction.inference import Precision
+from ..prediction.tiles import predict
+from ..segmentation.agglomeration import agglomerate
+from ..segmentation.fragments import extract_fragments
+from ..segmentation.region_graph import build_region_graph
+from ..space.grids import Region
+from .labelled_volumes import TrainingVolume
+from .samples import SampleSpec, targets_of
 
 #: Thresholds that segmentations are scored at.
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))

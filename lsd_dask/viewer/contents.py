@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from .. import containers, files, ngff
-from ..derivation import Derivation, container_around
-from ..edits import FILE_NAME
-from ..formats import open_stored
-from ..storage import StoredVolume
+from ..segmentation.edits import FILE_NAME
+from ..storage import files
+from ..volumes.derivation import Derivation, container_around
+from ..volumes.formats import ngff, zarr_creating
+from ..volumes.opening import open_stored
+from ..volumes.stored import StoredVolume
 
 type Kind = Literal["image", "affinities", "descriptors", "labels"]
 
@@ -115,8 +116,8 @@ def contents_of(path: str | PathLike[str]) -> Contents:
     >>> list(contents_of("memory://seen.zarr").volumes)
     ['fragments']
     """
-    path = containers.normalise_path(path)
-    node = containers.open_node(path)
+    path = zarr_creating.normalise_path(path)
+    node = zarr_creating.open_node(path)
     if not isinstance(node, zarr.Group):
         stored = open_stored(path)
         return Contents({stored.name: stored})
@@ -178,16 +179,16 @@ def kind_of(name: str, dtype: np.dtype[Any], channels: int | None, ndim: int) ->
     return "labels" if dtype.kind in "iu" and (dtype.itemsize >= 4 or named) else "image"
 
 
-def _members(group: zarr.Group) -> dict[str, containers.Node]:
+def _members(group: zarr.Group) -> dict[str, zarr_creating.Node]:
     """All arrays and groups below a group, and itself as ""."""
     with warnings.catch_warnings():
         # Tables and ledgers lie beside the arrays.
         warnings.filterwarnings("ignore", "Object at .* is not recognized", zarr.errors.ZarrUserWarning)
         below = dict(group.members(max_depth=None))
-        return {"": group, **{name: node for name, node in below.items() if not containers.is_part(name)}}
+        return {"": group, **{name: node for name, node in below.items() if not zarr_creating.is_part(name)}}
 
 
-def _coarser_levels(members: Mapping[str, containers.Node], path: str) -> set[str]:
+def _coarser_levels(members: Mapping[str, zarr_creating.Node], path: str) -> set[str]:
     """Names of the arrays that are not level 0 of the multiscale that names them."""
     coarse = set()
     for name, member in members.items():

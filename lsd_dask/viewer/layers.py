@@ -9,8 +9,8 @@ import numpy as np
 from neuroglancer import local_volume
 from neuroglancer.chunks import encode_npz
 
-from ..grids import Grid
-from ..units import can_convert
+from ..space.grids import Grid
+from ..space.units import can_convert
 from .sources import Source
 
 #: Meshes are made of the whole volume, so only of volumes of at most this many voxels.

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..agglomeration import LookupTable, MergeTree
-from ..edits import Edits
-from ..id_lists import ids_of
-from ..tables import NodeTable
+from ..checks.id_lists import ids_of
+from ..segmentation.agglomeration import LookupTable, MergeTree
+from ..segmentation.edits import Edits
+from ..segmentation.graph_tables import NodeTable
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
 
-from .. import files
-from ..agglomeration import MergeTree
-from ..checks import naming
-from ..edits import Edits, as_edits
+from ..checks.arguments import naming
 from ..evaluation.scores import ScoreTable, best_row
-from ..region_graph import RegionGraph
-from ..tables import NodeTable
+from ..segmentation.agglomeration import MergeTree
+from ..segmentation.edits import Edits, as_edits
+from ..segmentation.graph_tables import NodeTable
+from ..segmentation.region_graph import RegionGraph
+from ..storage import files
 from .contents import MergeTreePath, contents_of
 from .merging import Merging
 from .session import MERGED, Viewer

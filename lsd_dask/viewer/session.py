@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .. import files
-from ..grids import Grid
-from ..own_files import check_replaceable, marked_png
+from ..space.grids import Grid
+from ..storage import files
+from ..storage.own_files import check_replaceable, marked_png
 from .browser import headless
 from .contents import Kind
 from .merging import Merging, SegmentFacts

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..checks import check_array
-from ..formats import open_stored
-from ..grids import TOLERANCE, Grid
-from ..lazy import grid_of
-from ..storage import StoredVolume
-from ..voxel_values import check_not_negative, sample_regions
+from ..checks.arguments import check_array
+from ..space.grids import TOLERANCE, Grid
+from ..volumes.dask_arrays import grid_of
+from ..volumes.opening import open_stored
+from ..volumes.stored import StoredVolume
+from ..volumes.voxel_values import check_not_negative, sample_regions
 from .contents import Kind, kind_of
 
 #: Types of voxels that neuroglancer knows, for those that it does not.

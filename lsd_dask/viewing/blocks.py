@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..blocks import BlockGrid
+from ..blockwise.blocks import BlockGrid
 from .figures import DPI, import_figure
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..id_lists import ids_of
+from ..checks.id_lists import ids_of
 
 
 def label_colors(ids: npt.ArrayLike) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..checks import check_array
+from ..checks.arguments import check_array
 from .sections import section_panel
 
 #: Channels of each picture, by number of channels in all: of 3-D and of 2-D descriptors.

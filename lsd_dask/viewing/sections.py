@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import compute
 
-from ..checks import check_array, described, real_number
+from ..checks.arguments import check_array, described, real_number
 from .colors import label_colors, outlines
 from .figures import GREY, as_written, draw_scale_bar, new_panels, save
 

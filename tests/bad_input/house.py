@@ -15,9 +15,9 @@ import xarray as xr
 import zarr
 
 import lsd_dask as ld
-from lsd_dask import parquet
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
+from lsd_dask.space.grids import Grid
+from lsd_dask.storage import parquet
+from lsd_dask.volumes.dask_arrays import label
 
 ZYX = ("z", "y", "x")
 SHAPE = (8, 8, 8)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import lsd_dask as ld
-from lsd_dask.grids import Grid
-from lsd_dask.lazy import label
+from lsd_dask.space.grids import Grid
+from lsd_dask.volumes.dask_arrays import label
 
 from ..refusals import refused
 from .house import LABELS, PLACE, SHAPE, ZYX

@@ -10,7 +10,7 @@ import xarray as xr
 from dask.delayed import delayed
 
 import lsd_dask as ld
-from lsd_dask.storage import StoredVolume
+from lsd_dask.volumes.stored import StoredVolume
 
 from ..refusals import refused
 from .house import AFFINITIES, LABELS, METADATA, ZYX, cut, named, placed

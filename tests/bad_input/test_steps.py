@@ -8,7 +8,7 @@ from distributed import Client
 
 import lsd_dask as ld
 from lsd_dask import workflows
-from lsd_dask.runs import RunFailedError
+from lsd_dask.blockwise.runs import RunFailedError
 
 from ..refusals import refused
 from .house import AFFINITIES, METADATA, PLACE, cut, only_file
@@ -19,7 +19,7 @@ def test_steps_refuse_metadata_that_are_damaged(
     house: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "lsd_dask.workflows.running.session", lambda *_, **__: pytest.fail("a cluster was started")
+        "lsd_dask.workflows.running.outputs.session", lambda *_, **__: pytest.fail("a cluster was started")
     )
     path = house / f"{name}.zarr"
     parts = (str(path), METADATA)

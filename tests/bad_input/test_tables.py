@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import lsd_dask as ld
-from lsd_dask.agglomeration import LookupTable, MergeTree
-from lsd_dask.region_graph import RegionGraph
+from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree
+from lsd_dask.segmentation.region_graph import RegionGraph
 
 from ..refusals import refused
 from .house import LABELS, LUT, TREE, as_kind

@@ -1,0 +1,54 @@
+"""The option `report` of steps: a page is written when a step ends, also when it failed."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from ..config.options import Config, ReportOptions
+
+#: Keys that name what a step writes to, the first one that is given.
+_CONTAINERS = ("out_container", "out_dir", "out_file", "lsds_file", "fragments_file", "in_file")
+
+#: Whether a step is under way that will write the report: its parts need not.
+_under_way: ContextVar[bool] = ContextVar("_under_way", default=False)
+
+
+@contextmanager
+def reported(config: Config) -> Iterator[None]:
+    """Write the report that a step is asked for once it is done; nothing where it is asked for none.
+
+    Parameters
+    ----------
+    config
+        Of the step.
+
+    Raises
+    ------
+    ImportError, OSError
+        Before the step begins, if the report could not be written.
+    """
+    path = config.report if isinstance(config, ReportOptions) else None
+    if path is None or _under_way.get():
+        yield
+        return
+    # Late, as a configuration is read without what draws pictures and reads volumes.
+    pages = importlib.import_module(".report", __package__)
+    # Of blocks, and of a training whose loss is not finite any more.
+    failures = (importlib.import_module("lsd_dask.blockwise.runs").RunFailedError, FloatingPointError)
+    pages.check_report(path)
+    container = next(value for key in _CONTAINERS if (value := getattr(config, key, None)) is not None)
+    told = {"step": config.step, **config.model_dump(mode="json")}
+    token = _under_way.set(True)
+    try:
+        yield
+    except failures as failure:
+        try:
+            pages.write_report(container, path, told)
+        except (OSError, ValueError) as error:
+            # What went wrong first is what the user has to know.
+            failure.add_note(f"There is no report: {error}")
+        raise
+    finally:
+        _under_way.reset(token)
+    pages.write_report(container, path, told)

@@ -1,0 +1,179 @@
+"""Step 2: fragments -> region graph -> merge tree."""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import pyarrow as pa
+from distributed import Client
+
+from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.segmentation.agglomeration import agglomerate as agglomerate_graph
+from lsd_dask.segmentation.region_graph import CountRegion, RegionGraph
+from lsd_dask.space.neighborhoods import lifted
+from lsd_dask.storage import files
+from lsd_dask.storage.parquet import write_table
+from lsd_dask.volumes.derivation import facts_of_run, mark_of_run, remove_stale_luts, source
+from lsd_dask.volumes.formats.zarr_creating import normalise_path
+
+from ..config.loading import workflow
+from ..config.steps import AgglomerateConfig
+from ..graph.cells import Cells, CellsDone
+from ..graph.contracting import agglomerate_in_cells, remove_cells
+from ..graph.counting import count_graph, graph_tables, rag_directory
+from ..running.inputs import check_affinities, matching_part, offsets_of, open_input, open_labels
+from ..running.outputs import StepResult, check_own, cluster, console, hold, ledger_for, prepare, report
+
+
+@workflow(AgglomerateConfig)
+def agglomerate(config: AgglomerateConfig) -> StepResult:
+    """Build the region graph of fragments and agglomerate it.
+
+    Blocks count the pairs of touching fragments; the tables add up to the exact graph of the whole volume. It
+    is agglomerated as a whole, or, where no process can hold it, in the cells of an octree with the same
+    result; no block shows in it. Writes, as Parquet files into the folder
+    ``rag`` of the container: the graph (``nodes``, ``edges``), the merge tree (``merges_...``) and each
+    edge's score (``edges_...``).
+    """
+    started = time.perf_counter()
+    container, dataset = config.fragments_file, config.fragments_dataset
+    fragments = open_labels(config.fragments_path, config)
+    grid = fragments.stored.grid.crop(fragments.part)
+    affinities = matching_part(open_input(config.affs_path), grid, config.fragments_path)
+    check_affinities(affinities)
+    offsets = offsets_of(affinities.stored, config.neighborhood)
+    directory = rag_directory(container, dataset)
+    outputs = check_tables(config)
+    done = None
+    with ExitStack() as graph_kept:
+        with cluster(config) as client:
+            counted = graph_kept.enter_context(
+                count_graph(
+                    client,
+                    config,
+                    container,
+                    dataset,
+                    affinities,
+                    fragments,
+                    CountRegion(lifted(offsets)),
+                    config.octree,
+                )
+            )
+            graph_run = ledger_for(container, "region_graph", dataset, {}).recorded_run()
+            identity = {
+                # Its tables may still be on their way to the disk.
+                "graph": {"path": graph_tables(directory)[0], "run": graph_run},
+                "fragments": source(fragments.stored.path),
+                "merge_function": config.merge_function,
+            }
+            ledger = ledger_for(
+                container, "agglomerate", files.join(dataset, config.merge_function), identity
+            )
+            if counted.cells is not None:
+                done = _agglomerate_in_cells(client, config, ledger, counted.cells, outputs)
+        # Workers are not needed, and their memory may be.
+        if counted.cells is None:
+            _agglomerate_whole(config, ledger, counted.whole(), outputs)
+    result = report(
+        StepResult(
+            "agglomerate",
+            {"region graph": directory, "merge tree": outputs[0]},
+            time.perf_counter() - started,
+            counted.run.blocks,
+            counted.run.skipped,
+            facts={
+                "fragments": counted.nodes,
+                "edges": counted.edges,
+                **({} if done is None else done.facts),
+            },
+        )
+    )
+    if counted.nodes == 0:
+        console.print(
+            "  There are no fragments, which are where affinities are above 0.5 on average. Look at them "
+            "(lsd-dask view): is it the right array, was the network trained for long enough?"
+        )
+    return result
+
+
+def check_tables(config: AgglomerateConfig) -> list[str]:
+    """Paths of merge tree and scored edges, before any work.
+
+    Raises
+    ------
+    FileExistsError
+        If these, or the tables of the graph, are there and were not written by this step.
+    """
+    container, dataset = config.fragments_file, config.fragments_dataset
+    directory = rag_directory(container, dataset)
+    graph = ledger_for(container, "region_graph", dataset, {})
+    for path in graph_tables(directory):
+        check_own(graph, path, overwrite=config.overwrite)
+    function = config.merge_function
+    tree = ledger_for(container, "agglomerate", files.join(dataset, function), {})
+    outputs = [files.join(directory, f"{table}_{function}.parquet") for table in ("merges", "edges")]
+    for path in outputs:
+        check_own(tree, path, overwrite=config.overwrite)
+    return outputs
+
+
+def _remove_stale(config: AgglomerateConfig) -> None:
+    """Remove lookup tables of the merge tree that was replaced."""
+    container = normalise_path(config.fragments_file)
+    remove_stale_luts(container, rag_directory(container, config.fragments_dataset))
+
+
+def _is_made(ledger: Ledger, config: AgglomerateConfig, outputs: Sequence[str]) -> bool:
+    """Whether an earlier run made the tables; if not, the coming run has a name, which its tables carry."""
+    if not prepare(ledger, config, what="merge tree", outputs=outputs):
+        return False
+    if ledger.finished(verify=config.verify) is not None:
+        return True
+    ledger.clear()
+    return False
+
+
+def _agglomerate_whole(
+    config: AgglomerateConfig, ledger: Ledger, graph: RegionGraph, outputs: Sequence[str]
+) -> None:
+    """Agglomerate a graph that this process holds."""
+    tree_path, edges_path = outputs
+    with hold(ledger):
+        if _is_made(ledger, config, outputs):
+            return
+        tree = agglomerate_graph(graph, config.merge_function)
+        scores = tree.merge_scores(graph)
+        edges = {
+            "u": graph.edges.u,
+            "v": graph.edges.v,
+            "merge_score": pa.array(scores, mask=np.isnan(scores)),
+        }
+        facts = {"mark": mark_of_run(ledger)}
+        write_table(edges_path, edges, facts)
+        tree.to_parquet(tree_path, facts)
+        ledger.begin(**facts_of_run(ledger, *outputs))
+        _remove_stale(config)
+        ledger.finish({"fragments": len(tree)}, outputs)
+
+
+def _agglomerate_in_cells(
+    client: Client | None, config: AgglomerateConfig, ledger: Ledger, graph: Cells, outputs: Sequence[str]
+) -> CellsDone | None:
+    """Agglomerate a graph that lies in the cells of an octree; None where an earlier run did."""
+    container = normalise_path(config.fragments_file)
+    runs = files.join(container, "runs", "agglomerate_cells")
+    with hold(ledger):
+        cells = Ledger(files.join(runs, config.fragments_dataset, config.merge_function), ledger.identity)
+        done = None
+        if not _is_made(ledger, config, outputs):
+            facts = {"mark": mark_of_run(ledger)}
+            tree, edges = outputs
+            function = config.merge_function
+            done = agglomerate_in_cells(client, config, cells, graph, function, tree, edges, facts)
+            ledger.begin(**facts_of_run(ledger, *outputs))
+            _remove_stale(config)
+            ledger.finish({"peak_memory": done.peak_memory}, outputs)
+        # Also what is left of an earlier run that was killed while it removed them.
+        remove_cells(cells)
+        return done
