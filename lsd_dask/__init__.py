@@ -5,8 +5,6 @@ blocks finish.
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -17,36 +15,36 @@ _NAMES = {
     "open_volume": "volumes",
     "create_volume": "volumes",
     "save_volume": "volumes",
-    "local_shape_descriptors": "descriptors",
-    "LsdExtractor": "extractor",
-    "get_local_shape_descriptors": "extractor",
-    "affinities": "affinities",
-    "extract_fragments": "fragments",
-    "build_region_graph": "region_graph",
-    "RegionGraph": "region_graph",
-    "agglomerate": "agglomeration",
-    "MergeTree": "agglomeration",
-    "LookupTable": "agglomeration",
-    "Edits": "edits",
-    "append_edits": "edits",
-    "relabel": "segmentation",
-    "predict": "prediction",
+    "local_shape_descriptors": "targets.descriptors",
+    "LsdExtractor": "targets.extractor",
+    "get_local_shape_descriptors": "targets.extractor",
+    "affinities": "targets.affinities",
+    "extract_fragments": "segmentation.fragments",
+    "build_region_graph": "segmentation.region_graph",
+    "RegionGraph": "segmentation.region_graph",
+    "agglomerate": "segmentation.agglomeration",
+    "MergeTree": "segmentation.agglomeration",
+    "LookupTable": "segmentation.agglomeration",
+    "Edits": "segmentation.edits",
+    "append_edits": "segmentation.edits",
+    "relabel": "segmentation.relabelling",
+    "predict": "prediction.tiles",
     "connect": "clusters",
     "view": "viewer",
 }
-_MODULES = [
-    "clusters",
-    "edits",
-    "evaluation",
-    "graph_export",
-    "ids",
-    "plots",
-    "pyramids",
-    "synthetic",
-    "training",
-    "viewing",
-    "workflows",
-]
+_MODULES = {
+    "clusters": "clusters",
+    "edits": "segmentation.edits",
+    "evaluation": "evaluation",
+    "graph_export": "segmentation.graph_export",
+    "ids": "segmentation.ids",
+    "plots": "evaluation.plots",
+    "pyramids": "volumes.pyramids",
+    "synthetic": "synthetic",
+    "training": "training",
+    "viewing": "viewing",
+    "workflows": "workflows",
+}
 
 __all__ = [
     "Edits",
@@ -83,9 +81,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import evaluation, training, viewing
-    from .clusters import connecting
-    from .clusters.connecting import connect
+    from . import clusters, evaluation, synthetic, training, viewing
+    from .clusters import connect
     from .evaluation import plots
     from .prediction.tiles import predict
     from .segmentation import edits, graph_export, ids
@@ -94,32 +91,20 @@ if TYPE_CHECKING:
     from .segmentation.fragments import extract_fragments
     from .segmentation.region_graph import RegionGraph, build_region_graph
     from .segmentation.relabelling import relabel
-    from .synthetic import generating
     from .targets.affinities import affinities
     from .targets.descriptors import local_shape_descriptors
     from .targets.extractor import LsdExtractor, get_local_shape_descriptors
     from .viewer import view
-    from .volumes import pyramids
-    from .volumes.saving import create_volume, open_volume, save_volume
-
-
-class _Package(ModuleType):
-    """Makes importing the module `affinities` bind the function of that name, not the module."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        same = isinstance(value, ModuleType) and _NAMES.get(name) == name
-        super().__setattr__(name, getattr(value, name) if same else value)
-
-
-sys.modules[__name__].__class__ = _Package
+    from .volumes import create_volume, open_volume, pyramids, save_volume
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _NAMES:
+        value: Any = importlib.import_module(f".{_MODULES[name]}", __name__)
+    elif name in _NAMES:
+        value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
     globals()[name] = value
     return value
 

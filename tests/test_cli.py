@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from lsd_dask import workflows
 from lsd_dask.cli.main import FAILED, INTERRUPTED, WRONG_INPUT, main
 from lsd_dask.workflows.config import loading as configuring
-from lsd_dask.workflows.config.loading import load_config, workflow
+from lsd_dask.workflows.config.loading import load_config
 from lsd_dask.workflows.config.options import Config
 from lsd_dask.workflows.config.steps import STEPS, FindSegmentsConfig, SegmentConfig
+from lsd_dask.workflows.step import workflow
 
 COMMANDS = {model.step.replace("_", "-"): model for model in STEPS}
 

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from lsd_dask.workflows.config import steps
 from lsd_dask.workflows.config.fields import MERGE_FUNCTIONS, array_path, nearest
-from lsd_dask.workflows.config.loading import ConfigError, load_config, workflow
+from lsd_dask.workflows.config.loading import ConfigError, load_config
 from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
 from lsd_dask.workflows.config.steps import STEPS
 from lsd_dask.workflows.config.train import TrainConfig
+from lsd_dask.workflows.step import workflow
 
 from .users_configs import USERS_CONFIGS
 

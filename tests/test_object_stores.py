@@ -1,8 +1,8 @@
 """Everything on an object store: a real server on loopback, behind a proxy that fails as networks do.
 
 Where the store fails for a moment, the result is the same; where it fails for good, the error names the URL.
-`retried` in `lsd_dask.storage.stores` is what holds this: without it, all tests with "for_good" and "longer" in their
-names fail.
+`retried` in `lsd_dask.storage.stores` is what holds this: without it, all tests with "for_good" and "longer"
+in their names fail.
 """
 
 import itertools

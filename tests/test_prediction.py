@@ -20,7 +20,7 @@ from lsd_dask.networks.models import AUTOCONTEXT  # noqa: E402
 from lsd_dask.networks.normalisation import normalise  # noqa: E402
 from lsd_dask.prediction import inference  # noqa: E402
 from lsd_dask.prediction.inference import LoadedNetwork, Predictor  # noqa: E402
-from lsd_dask.prediction.symmetries import Symmetry, affinity_sources, descriptor_sources, shifted, symmetries
+from lsd_dask.prediction.symmetries import Symmetry, affinity_sources, descriptor_sources, shifted, symmetries  # noqa: E402
 from lsd_dask.prediction.tiles import TILE_BYTES, PredictRegion, predict, read_reflected, tile_shape_for  # noqa: E402
 from lsd_dask.volumes.overlap import readers_of  # noqa: E402
 

@@ -19,9 +19,9 @@ from distributed import Client
 
 from lsd_dask import save_volume, synthetic, workflows
 from lsd_dask.cli.main import main
-from lsd_dask.workflows.config.loading import workflow
 from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config
 from lsd_dask.workflows.config.steps import STEPS
+from lsd_dask.workflows.step import workflow
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [

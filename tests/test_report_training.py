@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 torch = pytest.importorskip("torch")
 from lsd_dask import workflows  # noqa: E402
-from lsd_dask.cli import main
+from lsd_dask.cli import main  # noqa: E402
 from lsd_dask.training.history import read_history  # noqa: E402
 from lsd_dask.training.recording import Recorder  # noqa: E402
 

@@ -12,8 +12,8 @@ from lsd_dask.workflows.extract_fragments import RelabelBlock, _ExtractBlock
 from lsd_dask.workflows.lsds import _DescribeBlock
 """
 
-#: Packages that take long to import. This fails where `lsd_dask.segmentation.watershed` imports mahotas at its top,
-#: which imports Pillow.
+#: Packages that take long to import. This fails where `lsd_dask.segmentation.watershed`
+#: imports mahotas at its top, which imports Pillow.
 HEAVY = {"torch", "gunpowder", "matplotlib", "neuroglancer", "PIL"}
 
 

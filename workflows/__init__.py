@@ -6,8 +6,6 @@ dask cluster, can be run again after it was interrupted, and returns what it wro
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from .planning import plan
     from .reports.report import report
     from .reports.status import status
-    from .running.run_block import run_block
+    from .run_block import run_block
     from .steps.agglomerate import agglomerate
     from .steps.build_pyramid import build_pyramid
     from .steps.compare import compare
@@ -48,22 +46,21 @@ if TYPE_CHECKING:
     from .steps.train import train
 
 
-class _Steps(ModuleType):
-    """Makes importing a step's module bind the step's function, which has the same name, not the module."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        same = isinstance(value, ModuleType) and name in __all__
-        super().__setattr__(name, getattr(value, name) if same else value)
-
-
-sys.modules[__name__].__class__ = _Steps
+#: Where these are that are no steps; each step has a module of its name.
+_ELSEWHERE = {
+    "plan": "planning",
+    "report": "reports.report",
+    "run_block": "run_block",
+    "status": "reports.status",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Late, so that a command line that only prints its help does not wait for numba.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module(f".{name}", __name__)
+    module = importlib.import_module(f".{_ELSEWHERE.get(name, f'steps.{name}')}", __name__)
+    globals()[name] = getattr(module, name)
     return globals()[name]
 
 

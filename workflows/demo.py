@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from lsd_dask import clusters, open_volume, save_volume, synthetic, viewing
+from lsd_dask.kernels.synthetic import neuropil
 
 from .running.first_run import say_if_compiled
 from .running.outputs import console, in_bold, show_dashboard
-from .steps import segment
+from .steps.segment import segment
 
 
 def main() -> None:
@@ -85,7 +86,7 @@ def make_volume(container: Path, size: int) -> None:
     started = time.perf_counter()
     tissue = synthetic.neuropil((size, size, size), chunks=min(size, 128), leaks=0.01)
     names = {"raw": "volumes/raw", "labels": "volumes/labels", "affinities": "volumes/affs"}
-    say_if_compiled("neuropil")
+    say_if_compiled(neuropil)
     missing = [name for name, dataset in names.items() if not (container / dataset).exists()]
     for name in missing:
         save_volume(tissue[name], container / names[name])

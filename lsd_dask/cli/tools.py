@@ -46,7 +46,7 @@ def _shown(path: str) -> str:
 
 
 def _status(options: argparse.Namespace) -> None:
-    importlib.import_module("lsd_dask.workflows.status").print_status(options.container)
+    importlib.import_module("lsd_dask.workflows.reports.status").print_status(options.container)
 
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    plans = importlib.import_module("lsd_dask.workflows.plan")
+    plans = importlib.import_module("lsd_dask.workflows.planning")
     plans.print_plan(plans.plan(options.config, workers=options.num_workers))
 
 
@@ -78,7 +78,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    path = importlib.import_module("lsd_dask.workflows.report").report(options.container, options.out)
+    path = importlib.import_module("lsd_dask.workflows.reports.report").report(options.container, options.out)
     print(_shown(path))
 
 

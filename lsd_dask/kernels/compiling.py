@@ -53,12 +53,6 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     return cast(F, wrapped)
 
 
-def cache_folder_of(function: Callable[..., Any]) -> Path | None:
-    """Folder that numba keeps the machine code of a kernel in; None where it cannot keep any."""
-    folder: Path | None = cast(Any, function).cache_folder
-    return folder
-
-
 def _cached(function: Callable[..., Any]) -> Any:
     """A function that numba is to compile, and to keep on disk where there is a place for it."""
     try:
@@ -83,7 +77,7 @@ def _cached(function: Callable[..., Any]) -> Any:
 def _digest_of_sources() -> str:
     """Digest of the modules of this package."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Networks: their architecture, geometry, weights and cost. Needs the extra `train`."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""A network at work, tile by tile."""

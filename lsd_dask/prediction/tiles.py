@@ -18,10 +18,9 @@ from ..checks.arguments import check_array, naming, whole_numbers
 from ..networks.checkpoints import Checkpoint
 from ..networks.cost import forward_bytes
 from ..networks.geometry import Geometry
-from ..space.grids import Grid, Region
+from ..space.grids import Grid, Region, mirrored
 from ..space.neighborhoods import noted
 from ..space.units import UNKNOWN
-from ..training.labelled_volumes import mirrored
 from ..volumes.dask_arrays import find_stored, grid_of
 from ..volumes.overlap import Reader, map_regions
 from ..volumes.voxel_values import full_scale, say_if_faint, say_if_zero_and_one

@@ -1,1 +1,1 @@
-"""TODO"""
+"""From affinities to segments: fragments, region graph, agglomeration, relabelling."""

@@ -134,7 +134,8 @@ class Edits:
         ----------
         now : mapping of int to int
             For each fragment that is named, the one that is in its place now. As an id is the address of a
-            voxel of its fragment (`lsd_dask.segmentation.ids.decode`), that is the fragment which holds this voxel now.
+            voxel of its fragment (`lsd_dask.segmentation.ids.decode`), that is the fragment which holds this
+            voxel now.
 
         Returns
         -------

@@ -1,8 +1,8 @@
 """Fragments (supervoxels) of affinities: the watershed, and decisions about whole fragments.
 
-The watershed itself is local (`lsd_dask.segmentation.watershed`). Dropping small or faint fragments, or merging the surest
-of them at once, are decisions about whole fragments, wherever their parts lie; so they are made on the region
-graph of the whole volume, never on a block's part of it.
+The watershed itself is local (`lsd_dask.segmentation.watershed`). Dropping small or faint fragments, or
+merging the surest of them at once, are decisions about whole fragments, wherever their parts lie; so they are
+made on the region graph of the whole volume, never on a block's part of it.
 """
 
 from collections.abc import Sequence

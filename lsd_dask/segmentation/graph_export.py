@@ -1,8 +1,8 @@
 """Region graphs for other tools: sparse matrices, and databases of funlib.persistence (extra ``formats``).
 
-Parquet tables are what a workflow leaves anyway (`lsd_dask.storage.parquet`), and `RegionGraph.to_networkx` makes a
-graph for networkx. Here are scipy's sparse matrices, and SQLite or PostgreSQL as funlib.persistence lays them
-out [1]_, which proofreading tools of the funkelab ecosystem read and write.
+Parquet tables are what a workflow leaves anyway (`lsd_dask.storage.parquet`), and `RegionGraph.to_networkx`
+makes a graph for networkx. Here are scipy's sparse matrices, and SQLite or PostgreSQL as funlib.persistence
+lays them out [1]_, which proofreading tools of the funkelab ecosystem read and write.
 
 References
 ----------

@@ -125,7 +125,7 @@ class RegionGraph:
         return graph
 
     def to_parquet(self, directory: str, more: Mapping[str, Any] | None = None) -> None:
-        """Write ``nodes.parquet`` and ``edges.parquet`` into a directory or URL; see `lsd_dask.storage.parquet`.
+        """Write ``nodes.parquet`` and ``edges.parquet`` into a directory or URL (`lsd_dask.storage.parquet`).
 
         Parameters
         ----------

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Places and lengths: units, grids of voxels, and the neighbours that affinities connect."""

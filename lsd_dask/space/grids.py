@@ -345,3 +345,18 @@ def _bound(value: Any, default: int, region: Region) -> int:
 
 def _slices(region: Region) -> str:
     return "[" + ", ".join(f"{s.start}:{s.stop}" + (f":{s.step}" if s.step else "") for s in region) + "]"
+
+
+def mirrored(places: np.ndarray, size: int) -> np.ndarray:
+    """Places on an axis of voxels that is mirrored at its ends, again and again; the end is not repeated.
+
+    Examples
+    --------
+    >>> mirrored(np.arange(-3, 6), 3)
+    array([1, 2, 1, 0, 1, 2, 1, 0, 1])
+    """
+    if size == 1:
+        return np.zeros_like(places)
+    period = 2 * (size - 1)
+    folded = places % period
+    return np.minimum(folded, period - folded)

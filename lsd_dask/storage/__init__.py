@@ -1,1 +1,1 @@
-"""TODO"""
+"""Small files and tables on any store, written whole or not at all."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What a network learns of labels: affinities and local shape descriptors."""

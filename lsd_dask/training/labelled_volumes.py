@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..checks.arguments import check_array, check_axes, naming
 from ..checks.id_lists import ids_of
-from ..space.grids import Grid, spatial_dims
+from ..space.grids import Grid, mirrored, spatial_dims
 from ..volumes.saving import grid_of
 from ..volumes.voxel_values import (
     as_ids,
@@ -300,21 +300,6 @@ class TrainingVolume:
                 f"{what}: found {grid_of(array).box}, which does not cover the labels, "
                 f"{grid_of(self.labels).box}"
             )
-
-
-def mirrored(places: np.ndarray, size: int) -> np.ndarray:
-    """Places on an axis of voxels that is mirrored at its ends, again and again; the end is not repeated.
-
-    Examples
-    --------
-    >>> mirrored(np.arange(-3, 6), 3)
-    array([1, 2, 1, 0, 1, 2, 1, 0, 1])
-    """
-    if size == 1:
-        return np.zeros_like(places)
-    period = 2 * (size - 1)
-    folded = places % period
-    return np.minimum(folded, period - folded)
 
 
 def prepare_volumes(

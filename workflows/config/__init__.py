@@ -1,1 +1,1 @@
-"""TODO"""
+"""Options of the steps: fields, models, and loading them."""

@@ -3,13 +3,12 @@
 Every problem of a configuration is found before work begins, and told in one message.
 """
 
-import functools
 import logging
 import os
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -17,25 +16,12 @@ from pydantic_core import ErrorDetails
 from lsd_dask.storage.config_files import ConfigError as ConfigError
 from lsd_dask.storage.config_files import read_config
 
-from ..reports.requested import reported
-from .describing import docstring, option_type, signature
+from .describing import option_type
 from .fields import nearest
 from .options import Config
 from .steps import STEPS
 
 logger = logging.getLogger(__name__)
-
-
-class Workflow[C: Config, T](Protocol):
-    """A step as a function: of a configuration, of keywords, or of both, where keywords go first."""
-
-    #: What the step can be told.
-    model: type[C]
-
-    def __call__(
-        self, config: C | str | os.PathLike[str] | Mapping[str, Any] | None = None, /, **options: Any
-    ) -> T:
-        """Run the step."""
 
 
 def load_config[C: Config](
@@ -90,37 +76,6 @@ def load_config[C: Config](
         lines = problems if len(problems) == 1 else [f"{len(problems)} problems", *problems]
         raise ConfigError(f"{model.step}: " + "\n  - ".join(lines))
     return checked
-
-
-def workflow[C: Config, T](model: type[C]) -> Callable[[Callable[[C], T]], Workflow[C, T]]:
-    """Make a step's public function of a body that takes a checked configuration.
-
-    The function takes what `load_config` takes; its signature and the Parameters section of its docstring are
-    those of `model`.
-
-    Parameters
-    ----------
-    model : type of Config
-        What the step can be told.
-
-    Returns
-    -------
-    Callable
-        The decorator.
-    """
-
-    def decorate(body: Callable[[C], T]) -> Workflow[C, T]:
-        @functools.wraps(body)
-        def run(config: Any = None, /, **options: Any) -> T:
-            checked = load_config(model, config, **options)
-            with reported(checked):
-                return body(checked)
-
-        vars(run).update(model=model, __signature__=signature(model, body))
-        run.__doc__ = docstring(model, body)
-        return typing.cast(Workflow[C, T], run)
-
-    return decorate
 
 
 def _read(model: type[Config], config: Any) -> tuple[dict[str, Any], str]:

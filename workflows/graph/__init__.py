@@ -1,1 +1,1 @@
-"""TODO"""
+"""Region graphs of whole volumes: counting in blocks, adding up, agglomerating in cells."""

@@ -14,6 +14,7 @@ from lsd_dask.blockwise.blocks import Block, BlockGrid
 from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.blockwise.octree import Octree
 from lsd_dask.blockwise.runs import RunSummary
+from lsd_dask.kernels.segmentation import region_graph as kernels
 from lsd_dask.segmentation.graph_tables import EdgeTable, GraphTables, NodeTable
 from lsd_dask.segmentation.quantisation import quantisation_of
 from lsd_dask.segmentation.region_graph import CountRegion, RegionGraph, finish_graph
@@ -146,7 +147,7 @@ def count_graph(
             yield counted
             return
         task = _CountBlock(affinities, fragments, count, ledger)
-        say_if_compiled("region_graph")
+        say_if_compiled(kernels)
         summary = run(_STEP, task, blocks, ledger, client, verify=options.verify)
         assert client is not None
         if octree or (octree is None and not _fits(ledger, client)):

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What a run leaves for people: report, status, scores."""

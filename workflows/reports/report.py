@@ -3,7 +3,6 @@
 It is made of what is on disk - ledgers, tables, logs, volumes - and is one file that needs no other.
 """
 
-import importlib
 import importlib.util
 import time
 from collections.abc import Mapping
@@ -107,7 +106,5 @@ def _add_contents(page: Page, container: str) -> Mapping[str, Any]:
     if _TRAINING not in there:
         return {}
     # Late, as it needs PyTorch.
-    told: Mapping[str, Any] = importlib.import_module(".report_training", __package__).add_training(
-        page, container
-    )
+    told: Mapping[str, Any] = importlib.import_module(".training", __package__).add_training(page, container)
     return told

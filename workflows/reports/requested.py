@@ -1,6 +1,5 @@
 """The option `report` of steps: a page is written when a step ends, also when it failed."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,9 +32,12 @@ def reported(config: Config) -> Iterator[None]:
         yield
         return
     # Late, as a configuration is read without what draws pictures and reads volumes.
-    pages = importlib.import_module(".report", __package__)
+    from lsd_dask.blockwise.runs import RunFailedError
+
+    from . import report as pages
+
     # Of blocks, and of a training whose loss is not finite any more.
-    failures = (importlib.import_module("lsd_dask.blockwise.runs").RunFailedError, FloatingPointError)
+    failures = (RunFailedError, FloatingPointError)
     pages.check_report(path)
     container = next(value for key in _CONTAINERS if (value := getattr(config, key, None)) is not None)
     told = {"step": config.step, **config.model_dump(mode="json")}

@@ -3,15 +3,24 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lsd_dask import plots
-from lsd_dask.evaluation import ScoreTable, best_row
+from lsd_dask.evaluation import ScoreTable, best_row, plots
 from lsd_dask.evaluation.scores import BETTER, Row, by_threshold
 from lsd_dask.storage import files, parquet
 from lsd_dask.viewing.figures import as_png
 from lsd_dask.volumes.derivation import Derivation
 
-from ..steps.scoring import at_thresholds
 from .page import Page
+
+#: Scores that are told of each of several runs, of those that it has.
+_TOLD = (
+    "voi_split",
+    "voi_merge",
+    "voi_sum",
+    "adapted_rand_error",
+    "cremi_score",
+    "expected_run_length",
+    "normalized_erl",
+)
 
 
 def add_score_tables(page: Page, container: str) -> None:
@@ -112,3 +121,24 @@ def _add_scores(page: Page, rows: Sequence[Row]) -> None:
         row = best_row(rows, metric)
         best.append([metric, f"{row[metric]:.6g}", f"{row['threshold']:g}"])
     page.table(("score", "best", "at threshold"), best)
+
+
+def at_thresholds(runs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of a table of several runs, each at one threshold.
+
+    Parameters
+    ----------
+    runs
+        Row of scores by the name of the run.
+
+    Examples
+    --------
+    >>> at_thresholds({"a": {"threshold": 0.5, "voi_sum": 1.25}})
+    (['run', 'threshold', 'voi sum'], [['a', '0.5', '1.25']])
+    """
+    metrics = [name for name in _TOLD if any(name in row for row in runs.values())]
+    rows = [
+        [name, f"{row['threshold']:g}", *(f"{row[m]:.4g}" if m in row else "" for m in metrics)]
+        for name, row in runs.items()
+    ]
+    return ["run", "threshold", *(name.replace("_", " ") for name in metrics)], rows

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lsd_dask import plots
+from lsd_dask.evaluation import plots
 from lsd_dask.storage import files
 from lsd_dask.training.history import Curve, History, read_history
 from lsd_dask.viewing.figures import as_png

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What all steps share: clusters, inputs, outputs, memory, messages."""

@@ -298,7 +298,7 @@ def prepare_volume(
     attributes: Mapping[str, Any] | None = None,
     made_of: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> StoredVolume:
-    """Open the volume that a run writes, or create it; `made_of` as of `lsd_dask.volumes.derivation.new_mark`."""
+    """Open the volume that a run writes, or create it; `made_of` as of `derivation.new_mark`."""
     check_output(ledger, path, overwrite=options.overwrite)
     if prepare(ledger, options, what=what, outputs=[path]):
         _keep_mark(path, mark_of_run(ledger, made_of))

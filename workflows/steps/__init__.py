@@ -1,1 +1,1 @@
-"""TODO"""
+"""One module and one function a step."""

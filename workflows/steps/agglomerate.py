@@ -17,13 +17,13 @@ from lsd_dask.storage.parquet import write_table
 from lsd_dask.volumes.derivation import facts_of_run, mark_of_run, remove_stale_luts, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
-from ..config.loading import workflow
 from ..config.steps import AgglomerateConfig
 from ..graph.cells import Cells, CellsDone
 from ..graph.contracting import agglomerate_in_cells, remove_cells
 from ..graph.counting import count_graph, graph_tables, rag_directory
 from ..running.inputs import check_affinities, matching_part, offsets_of, open_input, open_labels
 from ..running.outputs import StepResult, check_own, cluster, console, hold, ledger_for, prepare, report
+from ..step import workflow
 
 
 @workflow(AgglomerateConfig)

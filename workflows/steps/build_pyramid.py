@@ -28,12 +28,12 @@ from lsd_dask.volumes.overlap import StoredReader
 from lsd_dask.volumes.pyramids import DownsampleRegion, Kind, Level, cell_bytes, kind_of, plan_levels
 from lsd_dask.volumes.stored import StoredVolume
 
-from ..config.loading import workflow
 from ..config.pyramid import BuildPyramidConfig
 from ..running.inputs import block_shape_for, identity_of, open_input
 from ..running.memory import BASE, DECODING, WRITING, BytesFor, check_memory, worker_limit
 from ..running.outputs import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
 from ..running.tasks import VolumeTask
+from ..step import workflow
 
 
 @workflow(BuildPyramidConfig)

@@ -15,10 +15,11 @@ from lsd_dask.storage.own_files import check_replaceable
 from lsd_dask.volumes.derivation import new_mark, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
-from ..config.loading import workflow
 from ..config.steps import CompareConfig
+from ..reports.scores import at_thresholds
 from ..running.outputs import StepResult, check_made_by, console, report
-from .scoring import at_thresholds, draw, picture_beside
+from ..step import workflow
+from .scoring import draw, picture_beside
 
 
 @dataclass(frozen=True)

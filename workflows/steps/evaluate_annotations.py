@@ -26,10 +26,10 @@ from lsd_dask.space.grids import Grid
 from lsd_dask.storage import files, parquet
 from lsd_dask.volumes.dask_arrays import as_volume
 
-from ..config.loading import workflow
 from ..config.steps import EvaluateAnnotationsConfig
 from ..running.inputs import block_shape_for, naming, open_labels
 from ..running.outputs import cluster, console, report
+from ..step import workflow
 from .find_segments import open_merge_tree, rag_directory_of
 from .scoring import Evaluation, check_tables, draw, mark_of_scores, picture_beside, scores_path, write_scores
 

@@ -28,7 +28,6 @@ from lsd_dask.volumes.masks import MaskReader
 from lsd_dask.volumes.overlap import StoredReader, grow, within
 
 from ..config.fields import array_path
-from ..config.loading import workflow
 from ..config.steps import EvaluateVolumesConfig
 from ..running.inputs import (
     block_shape_for,
@@ -43,6 +42,7 @@ from ..running.inputs import (
 from ..running.memory import LAYER, check_memory, overlaps, worker_limit
 from ..running.outputs import cluster, console, hold, ledger_for, prepare, report, run
 from ..running.tasks import add_up, write_table
+from ..step import workflow
 from .extract_fragments import UNREFINED
 from .find_segments import open_merge_tree
 from .scoring import Evaluation, check_tables, mark_of_scores, scores_path, write_scores

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from distributed import Client
 
-from lsd_dask import ids
 from lsd_dask.blockwise.blocks import Block, BlockGrid
 from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.kernels.segmentation import ascent, height
+from lsd_dask.segmentation import ids
 from lsd_dask.segmentation.fragments import check_refinement, check_sections, make_rules, refine
 from lsd_dask.segmentation.region_graph import CountRegion
 from lsd_dask.segmentation.relabelling import RelabelRegion
@@ -24,7 +25,6 @@ from lsd_dask.volumes.overlap import Reader, StoredReader
 from lsd_dask.volumes.stored import StoredVolume
 
 from ..config.fields import array_path
-from ..config.loading import workflow
 from ..config.options import FragmentOptions
 from ..config.steps import ExtractFragmentsConfig
 from ..graph.counting import count_graph, rag_directory
@@ -41,6 +41,7 @@ from ..running.inputs import (
 from ..running.memory import check_memory, extraction, worker_limit
 from ..running.outputs import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
 from ..running.tasks import VolumeTask
+from ..step import workflow
 
 #: Added to the name of the fragments for those that decisions about whole fragments are made on.
 UNREFINED = "_unrefined"
@@ -64,7 +65,7 @@ def extract_fragments(config: ExtractFragmentsConfig) -> StepResult:
             out = prepare_volume(plan.ledger, config, plan.path, grid, "uint64", shape, "fragments")
             _remove_stale(config)
             task = plan.task(out)
-            say_if_compiled("height", "ascent")
+            say_if_compiled(height, ascent)
             blocks = BlockGrid(grid.shape, shape)
             summary = run("extract fragments", task, blocks, plan.ledger, client, verify=config.verify)
         if plan.refinement is not None:

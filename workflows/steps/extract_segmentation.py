@@ -10,11 +10,11 @@ from lsd_dask.storage import files
 from lsd_dask.storage.row_groups import KEPT, ROWS
 from lsd_dask.volumes.derivation import source
 
-from ..config.loading import workflow
 from ..config.steps import ExtractSegmentationConfig
 from ..running.inputs import block_shape_for, identity_of, open_labels
 from ..running.memory import check_memory, relabelling, worker_limit
 from ..running.outputs import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
+from ..step import workflow
 from .extract_fragments import RelabelBlock
 from .find_segments import edits_fact, merge_tree_path, open_edits, open_merge_tree
 

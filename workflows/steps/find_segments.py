@@ -12,12 +12,12 @@ from lsd_dask.storage import files, parquet
 from lsd_dask.volumes.derivation import Derivation, new_mark, remove_stale_luts, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
-from ..config.loading import workflow
 from ..config.options import EdgesInput, EditsInput, Fragments
 from ..config.steps import FindSegmentsConfig
 from ..graph.counting import rag_directory
 from ..running.inputs import region_of
 from ..running.outputs import StepResult, check_made_by, console, report
+from ..step import workflow
 
 
 @workflow(FindSegmentsConfig)

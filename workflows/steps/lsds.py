@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.kernels.descriptors import labels as label_kernels
 from lsd_dask.targets.descriptors import Method, make_method
 from lsd_dask.volumes.overlap import Haloed, StoredReader
 
-from ..config.loading import workflow
 from ..config.steps import LsdsConfig
 from ..running.first_run import say_if_compiled
 from ..running.inputs import block_shape_for, identity_of, open_labels
 from ..running.memory import check_memory, description, worker_limit
 from ..running.outputs import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
 from ..running.tasks import VolumeTask
+from ..step import workflow
 
 
 @workflow(LsdsConfig)
@@ -62,7 +63,7 @@ def lsds(config: LsdsConfig) -> StepResult:
             channels=len(method.channels),
         )
         task = _DescribeBlock(out, labels, method)
-        say_if_compiled("descriptor_labels")
+        say_if_compiled(label_kernels)
         blocks = BlockGrid(grid.shape, block_shape)
         summary = run("describe shapes", task, blocks, ledger, client, verify=config.verify)
     return report(

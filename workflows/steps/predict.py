@@ -21,7 +21,7 @@ from lsd_dask.volumes.stored import StoredVolume
 from lsd_dask.volumes.voxel_values import say_if_zero_and_one
 
 from ..config.fields import array_path
-from ..config.loading import load_config, workflow
+from ..config.loading import load_config
 from ..config.options import Region as RegionOptions
 from ..config.steps import PredictConfig, RegionConfig
 from ..running.inputs import (
@@ -46,6 +46,7 @@ from ..running.outputs import (
     report,
     run,
 )
+from ..step import workflow
 
 
 @workflow(PredictConfig)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsd_dask import plots
-from lsd_dask.evaluation import ScoreTable, best_row
+from lsd_dask.evaluation import ScoreTable, best_row, plots
 from lsd_dask.storage import files
 from lsd_dask.storage.own_files import check_replaceable
 from lsd_dask.volumes.derivation import new_mark, source
@@ -16,17 +15,6 @@ from ..config.options import RunOptions
 from ..config.steps import EvaluateAnnotationsConfig, EvaluateVolumesConfig
 from ..running.outputs import StepResult, check_made_by, console
 from .find_segments import merge_tree_path, rag_directory_of
-
-#: Scores that are told of each of several runs, of those that it has.
-_TOLD = (
-    "voi_split",
-    "voi_merge",
-    "voi_sum",
-    "adapted_rand_error",
-    "cremi_score",
-    "expected_run_length",
-    "normalized_erl",
-)
 
 type Rows = Sequence[Mapping[str, Any]]
 
@@ -90,27 +78,6 @@ def write_scores(
     ScoreTable(rows, {"step": config.step, **told}).to_parquet(path, {"mark": mark})
     title = " ".join(filter(None, [config.method, config.merge_function, config.run_type]))
     return {"scores": path, **draw(plots.plot_metrics, rows, picture_beside(path), title=title)}
-
-
-def at_thresholds(runs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of a table of several runs, each at one threshold.
-
-    Parameters
-    ----------
-    runs
-        Row of scores by the name of the run.
-
-    Examples
-    --------
-    >>> at_thresholds({"a": {"threshold": 0.5, "voi_sum": 1.25}})
-    (['run', 'threshold', 'voi sum'], [['a', '0.5', '1.25']])
-    """
-    metrics = [name for name in _TOLD if any(name in row for row in runs.values())]
-    rows = [
-        [name, f"{row['threshold']:g}", *(f"{row[m]:.4g}" if m in row else "" for m in metrics)]
-        for name, row in runs.items()
-    ]
-    return ["run", "threshold", *(name.replace("_", " ") for name in metrics)], rows
 
 
 def picture_beside(path: str) -> str:

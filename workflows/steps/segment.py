@@ -9,7 +9,6 @@ from lsd_dask.space.neighborhoods import Offsets, agreed, direct_for
 from lsd_dask.volumes.overlap import StoredReader
 
 from ..config.fields import array_path
-from ..config.loading import workflow
 from ..config.steps import (
     AgglomerateConfig,
     EvaluateVolumesConfig,
@@ -21,8 +20,12 @@ from ..config.steps import (
 )
 from ..running.inputs import check_labels, naming, offsets_of, open_input, shared_part
 from ..running.outputs import StepResult, check_output, cluster, console, in_bold, ledger_for
-from . import agglomerate, evaluate_volumes, extract_fragments, extract_segmentation, find_segments
-from .extract_fragments import plan_fragments
+from ..step import workflow
+from .agglomerate import agglomerate
+from .evaluate_volumes import evaluate_volumes
+from .extract_fragments import extract_fragments, plan_fragments
+from .extract_segmentation import extract_segmentation
+from .find_segments import find_segments
 
 
 @dataclass(frozen=True)

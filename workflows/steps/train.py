@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lsd_dask.checks.arguments import naming
+from lsd_dask.kernels import affinities
+from lsd_dask.kernels.descriptors import labels
 from lsd_dask.space.lengths import convert, lengths_in
 from lsd_dask.space.neighborhoods import direct_for
 from lsd_dask.space.units import UNKNOWN, can_convert
@@ -15,11 +17,11 @@ from lsd_dask.storage import files
 from lsd_dask.storage.locks import held
 from lsd_dask.volumes.saving import grid_of, open_volume
 
-from ..config.loading import workflow
 from ..config.train import AugmentationOptions, TrainConfig, VolumeConfig
 from ..running.first_run import say_if_compiled
 from ..running.inputs import check_extent
 from ..running.outputs import StepResult, console, report
+from ..step import workflow
 
 if TYPE_CHECKING:
     from lsd_dask.networks.models import ModelConfig
@@ -91,7 +93,7 @@ def train(config: TrainConfig) -> TrainStepResult:
     torch.manual_seed(config.seed)
     model = build_model(network, lsd_checkpoint=config.lsd_checkpoint)
     options = _options(config, preset)
-    say_if_compiled("affinities", "descriptor_labels")
+    say_if_compiled(affinities, labels)
     files.check_writable(config.out_dir)
     with held(config.out_dir), _progress(options.iterations) as show:
         result = train_network(

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Kernels of scores."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Kernels of fragments, region graphs, agglomeration and relabelling."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""One module a file format, and what their metadata state."""

@@ -1,13 +1,14 @@
 """One block of a step in this process, for debugging: ``lsd-dask run-block``."""
 
-import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..config.loading import load_config
-from ..config.steps import STEPS
-from .outputs import BlockDone, console, foreground, in_bold
+from lsd_dask import workflows
+
+from .config.loading import load_config
+from .config.steps import STEPS
+from .running.outputs import BlockDone, console, foreground, in_bold
 
 #: Steps that are not done in blocks of their own.
 _WHOLE = ("segment", "find_segments", "evaluate_annotations", "compare", "build_pyramid")
@@ -44,7 +45,8 @@ def run_block(
     if step not in models:
         raise ValueError(f"there is no step {step!r} that is done in blocks, expected {', '.join(models)}")
     checked = load_config(models[step], config, **options)
-    function = getattr(importlib.import_module("lsd_dask.workflows"), step)
+    # The functions are found by their names, each when it is first used.
+    function = getattr(workflows, step)
     try:
         with foreground(block):
             function(checked)
