@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lsd_dask import workflows
 from lsd_dask.cli.main import FAILED, INTERRUPTED, WRONG_INPUT, main
-from lsd_dask.workflows.config import loading as configuring
+from lsd_dask.workflows import step
 from lsd_dask.workflows.config.loading import load_config
 from lsd_dask.workflows.config.options import Config
 from lsd_dask.workflows.config.steps import STEPS, FindSegmentsConfig, SegmentConfig
@@ -185,7 +185,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     for model in STEPS:
         monkeypatch.setattr(workflows, model.step, workflow(model)(noted.append), raising=False)
     # Of what did not run there is no report.
-    monkeypatch.setattr(configuring, "reported", lambda _: nullcontext())
+    monkeypatch.setattr(step, "reported", lambda _: nullcontext())
     return noted
 
 

@@ -1,10 +1,9 @@
 """One block of a step in this process, for debugging: ``lsd-dask run-block``."""
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
-
-from lsd_dask import workflows
 
 from .config.loading import load_config
 from .config.steps import STEPS
@@ -45,8 +44,7 @@ def run_block(
     if step not in models:
         raise ValueError(f"there is no step {step!r} that is done in blocks, expected {', '.join(models)}")
     checked = load_config(models[step], config, **options)
-    # The functions are found by their names, each when it is first used.
-    function = getattr(workflows, step)
+    function = getattr(importlib.import_module(f"{__package__}.steps.{step}"), step)
     try:
         with foreground(block):
             function(checked)
