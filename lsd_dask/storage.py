@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from . import files
 from .boxes import read_box, write_box
 from .checks import check_array, naming
+from .decoding import bounded
 from .grids import Grid, Region
 from .stores import is_remote, retried
 from .zarr_stores import opened_with
@@ -312,7 +313,7 @@ def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.A
         raise ValueError(
             f"{path}: the array was replaced by a different one since it was opened; open it anew"
         )
-    return array
+    return bounded(array)
 
 
 def _keys(array: zarr.Array[Any], selection: Region) -> Iterator[str]:
