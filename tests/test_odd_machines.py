@@ -1,4 +1,4 @@
-"""Containers and cluster nodes at work: a user that no list of users knows, no home, folders that are read-only.
+"""Containers and nodes of clusters: a user whom no list knows, without a home, among read-only folders.
 
 Where a machine lets its users make namespaces (`unshare`), which many containers do not.
 """

@@ -284,6 +284,8 @@ def _plain(value: Any) -> Any:
     """A number of extended JSON, such as {"$numberLong": "7"}, as a number."""
     if isinstance(value, dict) and len(value) == 1:
         ((kind, text),) = value.items()
+        if not isinstance(text, str | int | float):
+            return value
         if kind in ("$numberLong", "$numberInt"):
             return int(text)
         if kind == "$numberDouble":

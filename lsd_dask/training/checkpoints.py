@@ -146,8 +146,9 @@ def load_checkpoint(path: str) -> Checkpoint:
             raise ValueError(f"raw_range: found {raw_range}, expected two numbers")
         if not isinstance(iteration := content.get("iteration"), int) or iteration < 0:
             raise ValueError(f"iteration: found {shown(iteration)}, expected a whole number from 0 on")
-        if not isinstance(units := content.get("units", "nanometer"), str):
-            raise ValueError(f"units: found {shown(units)}, expected the name of a unit")  # noqa: TRY004 - it is the file that is wrong
+        units = content.get("units", "nanometer")
+        if units != str(units):
+            raise ValueError(f"units: found {shown(units)}, expected the name of a unit")
     state = content.get("training_state")
     model = _loaded(config, content, path)
     return Checkpoint(
