@@ -25,7 +25,7 @@ from .stores import StoreError, filesystem, has_folders, is_remote, protocols_of
 _LISTED_AT_ONCE = 32
 
 #: The same of files on local disks: for those that are reached over a network, without which one would do.
-_READ_AT_ONCE = 8
+_READ_AT_ONCE = 4
 
 #: Small files that a thread reads one after the other: handing one over takes longer than reading it.
 _READ_IN_TURN = 64
