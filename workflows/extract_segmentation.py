@@ -6,13 +6,12 @@ import numpy as np
 
 from lsd_dask import files
 from lsd_dask.blocks import BlockGrid
-from lsd_dask.derivation import source
 from lsd_dask.row_groups import KEPT, ROWS
 from lsd_dask.segmentation import RelabelRegion
 
 from .config import workflow
 from .extract_fragments import RelabelBlock
-from .find_segments import edits_fact, merge_tree_path, open_edits, open_merge_tree
+from .find_segments import edits_fact, made_of_tree_and_edits, open_edits, open_merge_tree
 from .inputs import block_shape_for, identity_of, open_labels
 from .memory import check_memory, relabelling, worker_limit
 from .models import ExtractSegmentationConfig
@@ -48,7 +47,7 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
         "blocks": block_shape,
     }
     # A tree that was made anew with the same rows gives the same segmentation, so it is not in the identity.
-    of_tree = {"merge tree": source(merge_tree_path(config, config))}
+    of_tree = made_of_tree_and_edits(config, config, config)
     ledger = ledger_for(config.out_file, "extract_segmentation", config.out_dataset, identity)
     check_output(ledger, config.out_path, fragments.stored.path, overwrite=config.overwrite)
     with hold(ledger), cluster(config) as client:
