@@ -1,5 +1,8 @@
 """HDF5 files: as CREMI ships them, and as others read what is written."""
 
+from pathlib import Path
+from typing import Any
+
 import dask.array as da
 import gunpowder as gp
 import h5py
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsd_dask.space.grids import Grid
+from lsd_dask.storage import disks
 from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.saving import find_stored, grid_of, open_volume, save_volume
 
@@ -150,3 +154,19 @@ def test_gunpowder_reads_them(tmp_path):
         assert source.spec[key].voxel_size == (40, 4, 4)
         batch = source.request_batch(request)
     np.testing.assert_array_equal(batch[key].data, LABELS[1:3, 2:12, 2:12])
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("sync_file", "rename"):
+        function = getattr(disks, name)
+
+        def noted(*what: Any, name: str = name, function: Any = function) -> None:
+            done.append(f"{name} {Path(what[0]).suffix}")
+            function(*what)
+
+        monkeypatch.setattr(disks, name, noted)
+    save_volume(np.ones((4, 4, 4), np.uint8), tmp_path / "new/em.h5/raw")
+    assert done[-3:-1] == ["sync_file .partial", "rename .partial"]

@@ -1,7 +1,7 @@
 """Scores of several runs in one table and one plot, at thresholds that may have been chosen elsewhere."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -10,9 +10,9 @@ from lsd_dask.checks.arguments import naming
 from lsd_dask.evaluation import Report, ScoreTable, choose_and_report
 from lsd_dask.evaluation.plots import plot_comparison
 from lsd_dask.evaluation.scores import tidy
+from lsd_dask.segmentation.derivation import Derivation, container_around, new_mark, source
 from lsd_dask.storage import files, parquet
 from lsd_dask.storage.own_files import check_replaceable
-from lsd_dask.volumes.derivation import new_mark, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
 from ..config.steps import CompareConfig
@@ -52,6 +52,7 @@ def compare(config: CompareConfig) -> Comparison:
     started = time.perf_counter()
     tables = [ScoreTable.from_parquet(path) for path in config.runs]
     validation = [ScoreTable.from_parquet(path) for path in config.validation or config.runs]
+    _tell_stale(dict.fromkeys((*config.runs, *(config.validation or ()))))
     reports = []
     for path, chosen_on, run, other in zip(
         config.runs, config.validation or config.runs, tables, validation, strict=True
@@ -84,6 +85,13 @@ def compare(config: CompareConfig) -> Comparison:
     report(result)
     console.print(_shown(dict(zip(names, reports, strict=True))))
     return result
+
+
+def _tell_stale(paths: Iterable[str]) -> None:
+    for path in paths:
+        place = normalise_path(path)
+        if (reason := Derivation(container_around(place)).stale(place)) is not None:
+            console.print(f"{path}: these scores are stale, {reason}", markup=False)
 
 
 def _names(paths: Sequence[str], tables: Sequence[ScoreTable]) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ from lsd_dask.evaluation import (
     worst_mistakes,
 )
 from lsd_dask.evaluation.volumes import OverlapCounter
+from lsd_dask.segmentation.derivation import facts_of_run
 from lsd_dask.segmentation.ids import BITS
 from lsd_dask.space.grids import Grid, Region
 from lsd_dask.storage import parquet
-from lsd_dask.volumes.derivation import facts_of_run
 from lsd_dask.volumes.masks import MaskReader
 from lsd_dask.volumes.overlap import StoredReader, grow, within
 

@@ -8,7 +8,6 @@ from lsd_dask.blockwise.blocks import BlockGrid
 from lsd_dask.segmentation.relabelling import RelabelRegion
 from lsd_dask.storage import files
 from lsd_dask.storage.row_groups import KEPT, ROWS
-from lsd_dask.volumes.derivation import source
 
 from ..config.steps import ExtractSegmentationConfig
 from ..running.inputs import block_shape_for, identity_of, open_labels
@@ -16,7 +15,7 @@ from ..running.memory import check_memory, relabelling, worker_limit
 from ..running.outputs import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
 from ..step import workflow
 from .extract_fragments import RelabelBlock
-from .find_segments import edits_fact, merge_tree_path, open_edits, open_merge_tree
+from .find_segments import edits_fact, made_of_tree_and_edits, open_edits, open_merge_tree
 
 
 @workflow(ExtractSegmentationConfig)
@@ -39,7 +38,7 @@ def extract_segmentation(config: ExtractSegmentationConfig) -> StepResult:
         "blocks": block_shape,
     }
     # A tree that was made anew with the same rows gives the same segmentation, so it is not in the identity.
-    of_tree = {"merge tree": source(merge_tree_path(config, config))}
+    of_tree = made_of_tree_and_edits(config, config, config)
     ledger = ledger_for(config.out_file, "extract_segmentation", config.out_dataset, identity)
     check_output(ledger, config.out_path, fragments.stored.path, overwrite=config.overwrite)
     with hold(ledger), cluster(config) as client:

@@ -12,9 +12,9 @@ from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.networks.pytorch import torch
 from lsd_dask.prediction.inference import Predictor, StoredNetwork, check_lsds, digest
 from lsd_dask.prediction.tiles import TILE_BYTES, PredictRegion, check_raw, tile_shape_for
+from lsd_dask.segmentation.derivation import facts_of_run
 from lsd_dask.space import neighborhoods
 from lsd_dask.space.grids import Grid
-from lsd_dask.volumes.derivation import facts_of_run
 from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.overlap import StoredReader
 from lsd_dask.volumes.stored import StoredVolume

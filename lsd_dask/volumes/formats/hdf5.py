@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ...space.grids import TOLERANCE, Grid
 from ...space.neighborhoods import KEY, frozen
-from ...storage import files
+from ...storage import disks, files
 from ...storage.files import split_at
 from ...storage.missing import missing_array
 from ..stored import StoredVolume, chunk_shape_for
@@ -186,7 +186,7 @@ def created_hdf5(
         raise ValueError(f"{path}: expected a file and the name of a dataset, such as {path}/volumes/raw")
     if Path(file_path).is_dir():
         raise IsADirectoryError(f"{file_path}: found a folder, expected an HDF5 file")
-    Path(file_path).parent.mkdir(parents=True, exist_ok=True)
+    disks.make_folder(Path(file_path).parent)
     lead = () if channels is None else (channels,)
     chunk = tuple(chunk_shape or chunk_shape_for([max(n, 1) for n in grid.shape]))
     chunk = tuple(min(c, max(n, 1)) for c, n in zip(chunk, grid.shape, strict=True))
@@ -223,7 +223,9 @@ def created_hdf5(
         )
         if state != (files.version(file_path) if Path(file_path).exists() else None):
             raise OSError(f"{file_path}: was changed by somebody else while {name} was written; try again")
-        Path(beside).replace(file_path)
+        # HDF5 leaves it to the system when what it closed is on the disk.
+        disks.sync_file(beside)
+        disks.rename(beside, file_path)
     finally:
         Path(beside).unlink(missing_ok=True)
 
