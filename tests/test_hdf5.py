@@ -1,5 +1,6 @@
 """HDF5 files: as CREMI ships them, and as others read what is written."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,15 @@ def test_one_process_writes_what_workers_compute(tmp_path, cluster_client: Clien
     save_volume(LABELS, tmp_path / "a.zarr" / "labels", **PLACE, block_shape=(4, 8, 8))
     save_volume(open_volume(tmp_path / "a.zarr" / "labels"), tmp_path / "a.hdf" / "labels")
     np.testing.assert_array_equal(open_volume(tmp_path / "a.hdf" / "labels"), LABELS)
+
+
+def test_the_extra_is_named_where_it_is_missing(cremi, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ModuleNotFoundError, match=r"need h5py: pip install 'lsd-dask\[hdf5\]'"):
+        open_volume(cremi)
+    with pytest.raises(ModuleNotFoundError, match=r"need h5py: pip install 'lsd-dask\[hdf5\]'"):
+        save_volume(np.zeros((2, 2, 2), np.uint8), tmp_path / "new" / "a.hdf" / "raw")
+    assert not (tmp_path / "new").exists()
 
 
 def test_datasets_are_replaced_when_the_new_one_is_complete(tmp_path):
