@@ -21,7 +21,8 @@ from lsd_dask import save_volume, synthetic, workflows
 from lsd_dask.cli.main import main
 from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config
 from lsd_dask.workflows.config.steps import STEPS
-from lsd_dask.workflows.step import workflow
+
+from .steps import workflow_that
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -98,7 +99,7 @@ class TestCommands:
         """Steps that do nothing but note what they were asked to do."""
         noted: list[Config] = []
         for model in STEPS:
-            monkeypatch.setattr(workflows, model.step, workflow(model)(noted.append), raising=False)
+            monkeypatch.setattr(workflows, model.step, workflow_that(noted.append, model), raising=False)
         return noted
 
     @with_blocks("sh")

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from .config.steps import ExtractFragmentsConfig, SegmentConfig
 from .running import memory, rates
 from .running.inputs import block_shape_for, check_labels, offsets_of, shared_part
 from .running.outputs import console
-from .steps.extract_fragments import plan_fragments, rules_for
+from .steps.extract_fragments import ExtractFragments, rules_for
 
 type Neighborhood = tuple[tuple[int, ...], ...] | None
 
@@ -153,7 +153,7 @@ def plan(
     if checked.checkpoint is None:
         made = {"fragments_file": checked.out_file, "fragments_dataset": checked.fragments_dataset}
         read = {"affs_file": checked.affs_file, "affs_dataset": checked.affs_dataset}
-        found = plan_fragments(checked.part(ExtractFragmentsConfig, **read, **made))
+        found = ExtractFragments().plan(checked.part(ExtractFragmentsConfig, **read, **made))
         affinities, rules, neighborhood = found.affinities, found.rules, checked.neighborhood
     else:
         step, affinities, neighborhood = _prediction(checked)
@@ -214,17 +214,15 @@ def _prediction(config: SegmentConfig) -> tuple[StepPlan, StoredReader, Neighbor
     # PyTorch is optional.
     from lsd_dask.networks.flops import forward_operations
     from lsd_dask.prediction.symmetries import symmetries
-    from lsd_dask.prediction.tiles import TILE_BYTES, tile_shape_for
 
-    from .steps.predict import plan_prediction
+    from .steps.predict import Predict
     from .steps.segment import neighborhood_of, prediction_of
 
-    found = plan_prediction(prediction_of(config))
     limit = None if config.memory is None else parse_bytes(config.memory)
-    tile = tile_shape_for(found.task.predictor, budget=memory.forward_budget(limit, TILE_BYTES))
-    task, block = replace(found.task, tile_shape=tile), found.block_shape
-    predictor, grid = task.predictor, found.grid
-    read, _ = task.tile_bytes(block)
+    found = Predict().plan(prediction_of(config)).fitted(limit)
+    tile, block = found.predict.tile_shape, found.block_shape
+    predictor, grid = found.predict.predictor, found.grid
+    read, _ = found.predict.tile_bytes(block)
     blocks = BlockGrid(grid.shape, block)
     tiles = len(blocks) * math.prod(-(-b // t) for b, t in zip(block, tile, strict=True))
     turns = len(symmetries(predictor.config.dims, config.augmentation))
@@ -238,10 +236,10 @@ def _prediction(config: SegmentConfig) -> tuple[StepPlan, StoredReader, Neighbor
         len(blocks),
         tiles * each,
         channels * math.prod(grid.shape),
-        memory.prediction(found.raw, task, channels)(block),
+        found.needs(block),
         operations / rates.CONVOLUTION + len(blocks) * rates.RECORDING,
     )
-    affinities = _not_there_yet(found.paths["affinities"], grid, "uint8", block, channels)
+    affinities = _not_there_yet(found.outputs["affinities"], grid, "uint8", block, channels)
     return step, affinities, neighborhood_of(config)
 
 
