@@ -9,7 +9,7 @@ from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchReque
 from .targets.extractor import LsdExtractor
 
 
-class AddLocalShapeDescriptor(BatchFilter):
+class AddLocalShapeDescriptor(BatchFilter):  # type: ignore[misc]
     """Adds the local shape descriptors of a segmentation to a batch, as the node of `lsd.train.gp`.
 
     Parameters

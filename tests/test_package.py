@@ -49,7 +49,7 @@ def test_the_wheel_holds_every_module_and_example_config(wheel: Path) -> None:
         (name / path.relative_to(directory)).as_posix()
         for name, directory in PACKAGES.items()
         for path in directory.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md"
     }
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -24,12 +24,19 @@ from lsd_dask.workflows.config.steps import STEPS
 
 from .steps import workflow_that
 
+from .test_layout import FLOORS
+
 ROOT = Path(__file__).parents[1]
+#: Of each package, beside its code.
+PAGES_OF_PACKAGES = sorted(
+    page for package in ("lsd_dask", "workflows") for page in (ROOT / package).rglob("README.md")
+)
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
+    *PAGES_OF_PACKAGES,
 ]
 
 
@@ -197,13 +204,39 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert linked.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), flags=re.MULTILINE)
-            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
+            anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, target
 
 
-def test_architecture_names_every_module() -> None:
+@pytest.mark.parametrize("page", PAGES_OF_PACKAGES, ids=lambda page: str(page.parent.relative_to(ROOT)))
+def test_packages_describe_each_of_their_modules(page: Path) -> None:
+    """Modules of a folder without a page of its own are on the next page above, as `folder.module`."""
+    text = page.read_text()
+    tables = re.findall(r"^\| module \| subject \|\n\|---\|---\|\n((?:\|.*\n?)+)", text, flags=re.MULTILINE)
+    first_columns = re.findall(r"^\|([^|]+)\|", "".join(tables), flags=re.MULTILINE)
+    described = re.findall(r"`([\w.]+)`", "".join(first_columns))
+    modules = {
+        ".".join(path.relative_to(page.parent).with_suffix("").parts)
+        for path in page.parent.rglob("*.py")
+        if path.name != "__init__.py" and nearest_page(path) == page
+    }
+    assert sorted(described) == sorted(modules)
+
+
+def nearest_page(path: Path) -> Path:
+    """The README of the folder that a file lies in, or of the nearest one above."""
+    return next(page for folder in path.parents if (page := folder / "README.md").exists())
+
+
+def test_architecture_leads_to_every_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    modules = {path.stem for path in (ROOT / "lsd_dask").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert not [name for name in modules if not name.startswith("__") and f"`{name}`" not in text]
+    linked = re.findall(r"\]\(\.\./([\w/]+/README\.md)\)", text)
+    assert sorted(linked) == sorted(str(page.relative_to(ROOT)) for page in PAGES_OF_PACKAGES)
+    picture = re.search(r"^```text\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert picture
+    # From the top down.
+    drawn = re.findall(r"^ *([\w.]+)  ", picture[1], flags=re.MULTILINE)
+    assert drawn == list(reversed(FLOORS))
 
 
 def test_pictures_are_small() -> None:

@@ -126,8 +126,8 @@ def plan(
     """Tell what `segment` will take, without doing any of it.
 
     Everything is checked as by `segment` itself, and shapes are those of the data. Seconds and the size of
-    the graph come from the rates in ``rates.py``, which were measured on one machine with synthetic tissue:
-    they tell a minute from an hour, not 40 minutes from 50.
+    the graph come from the rates in ``running/rates.py``, which were measured on one machine with synthetic
+    tissue: they tell a minute from an hour, not 40 minutes from 50.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ def _run_some(
     blocks: Iterable[Block],
     client: Client,
     resources: Mapping[str, float] | None,
-) -> Iterable[tuple[Block, Future]]:
+) -> Iterable[tuple[Block, Future[Any]]]:
     """Blocks with their futures as they end; only a few are in the scheduler's hands at any time."""
     waiting = iter(blocks)
     running: dict[str, Block] = {}
@@ -221,12 +221,12 @@ def _run_some(
     # keys of dictionaries, and Python 3.12 keeps all of those for ever.
     run = uuid.uuid4().hex[:12]
 
-    def submit(count: int) -> list[Future]:
+    def submit(count: int) -> list[Future[Any]]:
         upcoming = list(itertools.islice(waiting, count))
         keys = [f"{step}-{block.name}-{run}" for block in upcoming]
         running.update(zip(keys, upcoming, strict=True))
         # Of `dask.annotate`, resources would be lost when the graph is optimised.
-        futures: list[Future] = client.map(
+        futures: list[Future[Any]] = client.map(
             task, upcoming, key=keys, retries=RETRIES, pure=False, resources=dict(resources or {}) or None
         )
         return futures
@@ -274,7 +274,7 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _error_of(future: Future) -> BaseException | None:
+def _error_of(future: Future[Any]) -> BaseException | None:
     if future.status == "finished":
         return None
     return future.exception() or RuntimeError(f"the task is {future.status}")

@@ -274,14 +274,14 @@ class _OwningClient(Client):
     """A client of a cluster that was started for it: it keeps up its size, and stops it when it is closed."""
 
     def __init__(self, cluster: SpecCluster) -> None:
-        super().__init__(cluster)
+        super().__init__(cluster)  # type: ignore[no-untyped-call]
         self._upkeep = Upkeep(cluster)
         self.register_plugin(_ReadInOneThread(), name="lsd_dask-read-in-one-thread")
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
         cluster = self.cluster
         self._upkeep.stop()
-        result = super().close(*args, **kwargs)
+        result = super().close(*args, **kwargs)  # type: ignore[no-untyped-call]
         if cluster is not None:
             cluster.close()
         return result

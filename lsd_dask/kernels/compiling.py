@@ -13,14 +13,22 @@ import numba
 import numpy as np
 from filelock import FileLock
 
-#: For functions that are only called from other kernels, whose machine code theirs becomes part of. Not
-#: cached by themselves: several kernels may call one, for different types, and be compiled at the same time.
-device = numba.njit(nogil=True)
 
-#: For device functions of inner loops, which allocate nothing. Numba counts references to every array that is
-#: taken out of a tuple, two atomic operations each, and hands over seven words for every array: in functions
-#: of some hundred cycles, as much as the work itself.
-inner_device = numba.njit(nogil=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
+def device[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function that is only called from kernels, whose machine code its own becomes part of.
+
+    Not cached by itself: several kernels may call one, for different types, and be compiled at the same time.
+    """
+    return cast(F, numba.njit(nogil=True)(function))
+
+
+def inner_device[F: Callable[..., Any]](function: F) -> F:
+    """Compile a device function of an inner loop, which allocates nothing.
+
+    Numba counts references to every array that is taken out of a tuple, two atomic operations each, and hands
+    over seven words for every array: in functions of some hundred cycles, as much as the work itself.
+    """
+    return cast(F, numba.njit(nogil=True, _nrt=False, forceinline=True)(function))  # type: ignore[call-overload]
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:

@@ -15,8 +15,9 @@ from dask.delayed import delayed
 from ..checks.arguments import check_array, check_axes, naming, real_number, whole_number, whole_numbers
 from ..space.grids import Grid, Region
 from ..space.neighborhoods import Direct, DirectReader, agreed, direct_for
+from ..volumes.dask_arrays import V, Volume
 from ..volumes.masks import align_mask
-from ..volumes.overlap import Reader, Volume, looked_at, map_regions
+from ..volumes.overlap import Reader, looked_at, map_regions
 from ..volumes.saving import grid_of, stated_by
 from ..volumes.voxel_values import say_if_zero_and_one
 from . import ids
@@ -31,7 +32,7 @@ __all__ = ["extract_fragments", "refine"]
 
 
 def extract_fragments(
-    affinities: Volume,
+    affinities: V,
     *,
     neighborhood: Sequence[Sequence[int]] | None = None,
     method: Method = "steepest_ascent",
@@ -46,7 +47,7 @@ def extract_fragments(
     filter_fragments: float = 0.0,
     epsilon_agglomerate: float = 0.0,
     remove_debris: int = 0,
-) -> Any:
+) -> V:
     """Divide a volume into fragments by a watershed of its affinities.
 
     Parameters
@@ -258,8 +259,8 @@ def refine(
 
 
 def _refined(
-    affinities: Volume, fragments: Volume, direct: Direct, filtered: float, epsilon: float, debris: int
-) -> Any:
+    affinities: Volume, fragments: V, direct: Direct, filtered: float, epsilon: float, debris: int
+) -> V:
     options: dict[str, Any] = {
         "filter_fragments": filtered,
         "epsilon_agglomerate": epsilon,

@@ -27,7 +27,8 @@ from ..checks.arguments import check_array, check_axes, naming
 from ..space.grids import Grid, Region
 from ..space.neighborhoods import Direct, DirectReader, agreed, default_neighborhood, direct_for, lifted
 from ..storage import files, parquet
-from ..volumes.overlap import Reader, Volume, bag_regions, grow, looked_at, readers_of, within
+from ..volumes.dask_arrays import Volume
+from ..volumes.overlap import Reader, bag_regions, grow, looked_at, readers_of, within
 from ..volumes.saving import grid_of, stated_by
 from ..volumes.voxel_values import as_ids, check_labels, say_if_zero_and_one
 from .graph_tables import EdgeTable, FragmentRuns, GraphTables, NodeTable

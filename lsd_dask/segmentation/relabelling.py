@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed, delayed
@@ -13,12 +12,13 @@ from ..kernels.segmentation import relabeling
 from ..space.grids import Region
 from ..storage import files
 from ..storage.row_groups import read_rows, row_groups
-from ..volumes.overlap import Reader, StoredReader, Volume, map_regions
+from ..volumes.dask_arrays import V
+from ..volumes.overlap import Reader, StoredReader, map_regions
 from ..volumes.voxel_values import as_ids, check_labels
 from .agglomeration import LookupTable
 
 
-def relabel(fragments: Volume, lut: "LookupTable | Delayed | str | PathLike[str]") -> Any:
+def relabel(fragments: V, lut: "LookupTable | Delayed | str | PathLike[str]") -> V:
     """Replace fragment ids by segment ids.
 
     Parameters

@@ -281,7 +281,7 @@ def _slopes(rules: Rules) -> np.ndarray:
     return (1 / distance).astype(np.float32)
 
 
-def _lift(values: list, fill: float) -> np.ndarray:
+def _lift(values: list[float], fill: float) -> np.ndarray:
     """Values for z, y, x from values for the axes there are."""
     return np.array([fill] * (3 - len(values)) + values)
 

@@ -1,27 +1,27 @@
 """Affinities as an imperfect network would predict them, from the labels they should have shown."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy import ndimage
 
 from ..space.neighborhoods import default_neighborhood, noted
+from ..volumes.dask_arrays import V
 from ..volumes.overlap import OverlapBlock, map_overlap
 from ..volumes.voxel_values import as_unsigned, check_labels
 from .noise import key_of, patches, smooth_noise, white_noise
 
 
 def degrade_affinities(
-    labels: Any,
+    labels: V,
     *,
     blur: float = 1.0,
     noise: float = 0.2,
     leaks: float = 0.03,
     breaks: float = 0.01,
     seed: int = 0,
-) -> Any:
+) -> V:
     """Affinities of labels as a network might predict them: blurred, noisy, with leaks and false boundaries.
 
     Parameters

@@ -1,7 +1,6 @@
 """Affinities of a labelling, the training targets and the input of the segmentation."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -9,16 +8,17 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..kernels.affinities import compare_with_neighbors
 from ..space.neighborhoods import checked, default_neighborhood, noted
+from ..volumes.dask_arrays import V
 from ..volumes.overlap import OverlapBlock, map_overlap
 from ..volumes.voxel_values import as_unsigned, check_labels
 
 
 def affinities(
-    labels: Any,
+    labels: V,
     neighborhood: ArrayLike | None = None,
     *,
     dtype: DTypeLike = np.float32,
-) -> Any:
+) -> V:
     """Affinities of a labelling: 1 where a voxel and its neighbour belong to the same object.
 
     Parameters

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
 from ..checks.arguments import shown, whole_number
 from ..checks.id_lists import ids_of
@@ -18,11 +16,10 @@ from ..kernels.descriptors.statistics import Scaling
 from ..space.grids import Grid, Region
 from ..space.lengths import convert, lengths_in
 from ..space.units import UNKNOWN, can_convert
+from ..volumes.dask_arrays import V
 from ..volumes.overlap import OverlapBlock, map_overlap
 from ..volumes.saving import grid_of
 from ..volumes.voxel_values import as_unsigned, check_labels
-
-type Volume = np.ndarray | da.Array | xr.DataArray
 
 #: The least variance that is told from none, in squared nanometers, as in the reference implementation; in
 #: squared world units where nobody told the unit.
@@ -36,7 +33,7 @@ _CHANNELS_2D = (1, 2, 4, 5, 8, 9)
 
 
 def local_shape_descriptors(
-    segmentation: Any,
+    segmentation: V,
     sigma: float | str | Sequence[float | str],
     components: str | None = None,
     voxel_size: float | Sequence[float] | None = None,
@@ -45,7 +42,7 @@ def local_shape_descriptors(
     mode: str = "gaussian",
     downsample: int = 1,
     num_threads: int = 1,
-) -> Any:
+) -> V:
     """Local shape descriptors: statistics of an object in the neighbourhood of each of its voxels.
 
     Parameters
@@ -124,7 +121,7 @@ def local_shape_descriptors(
     if voxel_size is not None:
         grid = replace(grid, voxel_size=_per_axis("voxel_size", voxel_size, grid.dims))
     method = make_method(grid, sigma, components, labels, mode, downsample, num_threads)
-    region = _region(grid, roi, downsample)
+    region: Region = _region(grid, roi, downsample)
     if isinstance(segmentation, np.ndarray):
         return method(segmentation, OverlapBlock(region, tuple(s.start for s in region), grid.shape))
     descriptors = map_overlap(

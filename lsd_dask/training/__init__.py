@@ -1,1 +1,1 @@
-"""Networks, and how they are trained: needs the extra `train`."""
+"""How networks are trained: needs the extra `train`."""

@@ -24,7 +24,7 @@ from .samples import Sample, SampleSpec, grow_boundary
 _FAR = 2**20
 
 
-class VolumeSource(gp.BatchProvider):
+class VolumeSource(gp.BatchProvider):  # type: ignore[misc]
     """A volume with its labels and masks, read from where it is stored.
 
     Parameters
@@ -80,7 +80,7 @@ class VolumeSource(gp.BatchProvider):
         return batch
 
 
-class GrowBoundary(gp.BatchFilter):
+class GrowBoundary(gp.BatchFilter):  # type: ignore[misc]
     """gunpowder's node of that name, in a time that does not grow with the number of objects.
 
     Parameters

@@ -20,7 +20,7 @@ MESHED = 2**24
 _COARSER = 64
 
 
-class ServedVolume(local_volume.LocalVolume):
+class ServedVolume(local_volume.LocalVolume):  # type: ignore[misc]
     """A source, as neuroglancer's server asks for it.
 
     Parameters

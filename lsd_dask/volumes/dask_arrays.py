@@ -4,7 +4,7 @@ import operator
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import dask.array as da
 import numpy as np
@@ -24,6 +24,9 @@ from ..space.grids import TOLERANCE, Grid, Region, spatial_dims
 from .stored import StoredVolume
 
 type Volume = NDArray[Any] | da.Array | xr.DataArray
+
+#: Of functions whose result is of the same kind as what they are given.
+V = TypeVar("V", NDArray[Any], da.Array, xr.DataArray)
 
 
 def as_volume(stored: StoredVolume, chunks: int | Sequence[int] | None = None) -> xr.DataArray:

@@ -9,7 +9,8 @@ import xarray as xr
 
 from ..checks.arguments import check_array, naming
 from ..space.grids import Grid, Region
-from .overlap import Reader, Volume
+from .dask_arrays import Volume
+from .overlap import Reader
 from .saving import grid_of
 from .voxel_values import as_mask, check_mask_type
 

@@ -22,11 +22,10 @@ from dask.highlevelgraph import HighLevelGraph
 
 from ..space.grids import Region
 from ..space.neighborhoods import without
-from .saving import find_stored
+from .dask_arrays import V, Volume, find_stored
 from .stored import StoredVolume
 from .voxel_values import sample_regions
 
-type Volume = np.ndarray | da.Array | xr.DataArray
 type Depth = int | Sequence[int]
 
 
@@ -66,13 +65,13 @@ class OverlapBlock:
 
 def map_overlap(
     kernel: Callable[[np.ndarray, OverlapBlock], np.ndarray],
-    volume: Volume,
+    volume: V,
     depth: Depth,
     *,
     dtype: Any,
     channels: int | None = None,
     channel_axis: bool = False,
-) -> Any:
+) -> V:
     """Run `kernel` over the blocks of a volume, each with a halo of `depth` voxels.
 
     Parameters

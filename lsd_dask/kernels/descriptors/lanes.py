@@ -37,7 +37,7 @@ lanes = Lanes()
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _FLOATS)
+        super().__init__(manager, numba_type, _FLOATS)  # type: ignore[no-untyped-call]
 
 
 def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
