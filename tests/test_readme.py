@@ -23,7 +23,6 @@ from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config
 from lsd_dask.workflows.config.steps import STEPS
 
 from .steps import workflow_that
-
 from .test_layout import FLOORS
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lsd_dask.cli.tools import TOOLS
 from lsd_dask.space.units import is_unit
 from lsd_dask.workflows import registry
-from lsd_dask.workflows.config.describing import option_type
+from lsd_dask.workflows.config.describing import example, option_type
 from lsd_dask.workflows.config.fields import nearest
 from lsd_dask.workflows.config.loading import ConfigError
 from lsd_dask.workflows.config.options import Config
@@ -341,7 +341,8 @@ def _is_volumes(hint: Any) -> bool:
 
 
 def _example(model: type[Config]) -> str:
-    return (resources.files("lsd_dask.workflows") / "configs" / f"{model.step}.yaml").read_text("utf-8")
+    written = resources.files("lsd_dask.workflows") / "configs" / f"{model.step}.yaml"
+    return written.read_text("utf-8") if written.is_file() else example(model)
 
 
 def _suggestion(word: str, known: Collection[str], prefix: str) -> str:

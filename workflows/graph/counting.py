@@ -24,8 +24,9 @@ from lsd_dask.volumes.formats.zarr_creating import normalise_path
 from lsd_dask.volumes.overlap import StoredReader
 
 from ..config.options import RunOptions
+from ..running import costs
 from ..running.inputs import block_shape_for, identity_of, naming
-from ..running.memory import counting, sum_fits, worker_limit
+from ..running.memory import sum_fits, worker_limit
 from ..running.outputs import check_own, hold, ledger_for, prepare
 from ..running.plans import StepPlan, execute
 from ..running.tasks import add_up, remove_tables, tables_of, write_table
@@ -148,19 +149,20 @@ def plan_graph(
     grid = fragments.stored.grid.crop(fragments.part)
     block_shape = block_shape_for(grid, getattr(options, "block_size", None), fragments.stored.path)
     identity = {
+        "revision": REVISION,
         "affinities": identity_of(affinities),
         "fragments": identity_of(fragments),
         "neighborhood": count.neighborhood,
         "blocks": block_shape,
     }
-    ledger = graph_ledger(container, dataset, **identity)
+    ledger = ledger_for(container, "region_graph", dataset, identity)
     return GraphPlan(
         what=_STEP,
         options=options,
         ledger=ledger,
         grid=grid,
         block_shape=block_shape,
-        needs=counting(affinities, fragments, count),
+        cost=costs.counting(affinities, fragments, count, block_shape),
         task=lambda: _CountBlock(affinities, fragments, count, ledger),
         made="region graph",
         kernels=[kernels],
@@ -170,11 +172,6 @@ def plan_graph(
         container=container,
         dataset=dataset,
     )
-
-
-def graph_ledger(container: str, dataset: str, **identity: Any) -> Ledger:
-    """The ledger of the region graph of some fragments; without an identity, to look at what is recorded."""
-    return ledger_for(container, "region_graph", dataset, {"revision": REVISION, **identity})
 
 
 @contextmanager

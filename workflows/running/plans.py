@@ -13,8 +13,9 @@ from lsd_dask.blockwise.runs import BlockTask, RecordedTask, RunSummary
 from lsd_dask.space.grids import Grid
 
 from ..config.options import RunOptions
+from .costs import Cost
 from .first_run import say_if_compiled
-from .memory import BytesFor, check_memory, worker_limit
+from .memory import check_memory, worker_limit
 from .outputs import Output, console, hold, prepare_volumes, run
 
 
@@ -34,8 +35,8 @@ class StepPlan:
         Of what is processed.
     block_shape
         In voxels.
-    needs
-        Bytes that a block of a shape takes.
+    cost
+        What its blocks take.
     task
         Gives, once the output is prepared and the ledger held, what is done for each block.
     made
@@ -57,7 +58,7 @@ class StepPlan:
     ledger: Ledger
     grid: Grid
     block_shape: tuple[int, ...]
-    needs: BytesFor
+    cost: Cost
     task: Callable[..., BlockTask[Any]]
     made: str
     volumes: Sequence[Output] = ()
@@ -107,7 +108,7 @@ def execute(plan: StepPlan, client: Client) -> RunSummary:
         If blocks failed; all others are done by then.
     """
     plan = plan.fitted(limit := worker_limit(client))
-    check_memory(plan.what, plan.needs, plan.block_shape, plan.grid, limit)
+    check_memory(plan.what, plan.cost.needs, plan.block_shape, plan.grid, limit)
     task = plan.prepare()
     if task is None:
         return RunSummary(plan.what, len(plan.blocks), skipped=len(plan.blocks))

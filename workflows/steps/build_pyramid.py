@@ -28,6 +28,7 @@ from lsd_dask.volumes.pyramids import DownsampleRegion, Kind, Level, cell_bytes,
 from lsd_dask.volumes.stored import StoredVolume
 
 from ..config.pyramid import BuildPyramidConfig
+from ..running.costs import Cost
 from ..running.inputs import block_shape_for, identity_of, open_input
 from ..running.memory import BASE, DECODING, WRITING, BytesFor
 from ..running.outputs import Output, StepResult, check_output, cluster, hold, report
@@ -98,7 +99,7 @@ class BuildPyramid(Step[BuildPyramidConfig]):
             ledger=ledger,
             grid=level.grid,
             block_shape=block_shape,
-            needs=_needs(finer, making),
+            cost=Cost(_needs(finer, making)),
             task=lambda out: _MakeBlock(out, reader, making),
             made=f"level {name}",
             volumes=[Output(name, path, str(source.dtype), source.channels, attributes(offsets))],

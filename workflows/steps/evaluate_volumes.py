@@ -29,6 +29,7 @@ from lsd_dask.volumes.overlap import StoredReader, grow, within
 
 from ..config.fields import array_path
 from ..config.steps import EvaluateVolumesConfig
+from ..running import costs
 from ..running.inputs import (
     block_shape_for,
     check_labels,
@@ -39,7 +40,7 @@ from ..running.inputs import (
     open_mask,
     shared_part,
 )
-from ..running.memory import LAYER, overlaps
+from ..running.memory import LAYER
 from ..running.outputs import cluster, console, hold, report
 from ..running.plans import StepPlan, execute
 from ..running.tasks import add_up, write_table
@@ -133,7 +134,7 @@ class EvaluateVolumes(BlockStep[EvaluateVolumesConfig]):
             ledger=ledger,
             grid=grid,
             block_shape=block_shape,
-            needs=overlaps(truth, fragments, counter.depth),
+            cost=costs.overlaps(truth, fragments, counter.depth),
             task=lambda: _OverlapBlock(counter, truth, fragments, masking, ledger),
             made="overlaps",
             tree=tree,

@@ -29,6 +29,7 @@ from ..config.fields import array_path
 from ..config.options import FragmentOptions
 from ..config.steps import ExtractFragmentsConfig
 from ..graph.counting import count_graph, plan_graph, rag_directory
+from ..running import costs
 from ..running.inputs import (
     block_shape_for,
     identity_of,
@@ -38,7 +39,6 @@ from ..running.inputs import (
     open_mask,
     to_voxels,
 )
-from ..running.memory import extraction, relabelling
 from ..running.outputs import Output, StepResult, check_output, cluster, hold, report
 from ..running.plans import StepPlan, execute
 from ..running.tasks import VolumeTask
@@ -154,7 +154,7 @@ class ExtractFragments(BlockStep[ExtractFragmentsConfig]):
             ledger=self.ledger(options.fragments_file, dataset, **identity),
             grid=grid,
             block_shape=block_shape,
-            needs=extraction(affinities, rules, direct),
+            cost=costs.extraction(affinities, rules, block_shape, direct),
             task=task,
             made="fragments",
             volumes=[Output("fragments", array_path(options.fragments_file, dataset), "uint64")],
@@ -204,7 +204,7 @@ class ExtractFragments(BlockStep[ExtractFragmentsConfig]):
                 ledger=ledger,
                 grid=base.grid,
                 block_shape=plan.block_shape,
-                needs=relabelling(fragments, min(counted.nodes, KEPT * ROWS)),
+                cost=costs.relabelling(fragments, min(counted.nodes, KEPT * ROWS)),
                 task=task,
                 made="refined fragments",
                 volumes=[Output("fragments", options.fragments_path, "uint64")],

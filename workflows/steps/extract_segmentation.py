@@ -9,8 +9,8 @@ from lsd_dask.volumes.derivation import source
 from lsd_dask.volumes.stored import StoredVolume
 
 from ..config.steps import ExtractSegmentationConfig
+from ..running import costs
 from ..running.inputs import block_shape_for, identity_of, open_labels
-from ..running.memory import relabelling
 from ..running.outputs import Output, check_output
 from ..running.plans import StepPlan
 from ..step import BlockStep, workflow
@@ -56,7 +56,7 @@ class ExtractSegmentation(BlockStep[ExtractSegmentationConfig]):
             grid=grid,
             block_shape=block_shape,
             # Of larger tables, workers read what they need.
-            needs=relabelling(fragments, min(len(lut), KEPT * ROWS)),
+            cost=costs.relabelling(fragments, min(len(lut), KEPT * ROWS)),
             task=task,
             made="segmentation",
             volumes=[Output("segmentation", options.out_path, "uint64")],

@@ -10,6 +10,7 @@ from lsd_dask.targets.descriptors import Method, make_method
 from lsd_dask.volumes.overlap import Haloed, StoredReader
 
 from ..config.steps import LsdsConfig
+from ..running.costs import Cost
 from ..running.inputs import block_shape_for, identity_of, open_labels
 from ..running.memory import description
 from ..running.outputs import Output, check_output
@@ -59,7 +60,7 @@ class Lsds(BlockStep[LsdsConfig]):
             ledger=ledger,
             grid=grid,
             block_shape=block_shape,
-            needs=description(labels, method, options.dtype),
+            cost=Cost(description(labels, method, options.dtype)),
             task=lambda out: _DescribeBlock(out, labels, method),
             made="descriptors",
             volumes=[Output("descriptors", options.lsds_path, options.dtype, len(method.channels))],

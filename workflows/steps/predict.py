@@ -20,6 +20,7 @@ from ..config.fields import array_path
 from ..config.loading import load_config
 from ..config.options import Region as RegionOptions
 from ..config.steps import PredictConfig, RegionConfig
+from ..running.costs import Cost
 from ..running.inputs import (
     block_shape_for,
     identity_of,
@@ -56,9 +57,9 @@ class PredictionPlan(StepPlan):
         """As of `StepPlan.fitted`: tiles do not show in the result, so that they may depend on workers."""
         tile_shape = tile_shape_for(self.predict.predictor, budget=forward_budget(limit, TILE_BYTES))
         predict = replace(self.predict, tile_shape=tile_shape)
-        needs = prediction(self.raw, predict, predict.predictor.channels, self.lsds)
+        cost = Cost(prediction(self.raw, predict, predict.predictor.channels, self.lsds))
         task = partial(self.task, predict=predict)
-        return replace(self, predict=predict, needs=needs, task=task)
+        return replace(self, predict=predict, cost=cost, task=task)
 
 
 class Predict(BlockStep[PredictConfig]):
@@ -148,7 +149,7 @@ class Predict(BlockStep[PredictConfig]):
             ledger=ledger,
             grid=grid,
             block_shape=block_shape,
-            needs=prediction(raw, predict, predictor.channels, lsds),
+            cost=Cost(prediction(raw, predict, predictor.channels, lsds)),
             task=task,
             made="prediction",
             volumes=volumes,
