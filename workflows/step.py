@@ -14,8 +14,8 @@ from .config.describing import docstring, signature
 from .config.loading import load_config
 from .config.options import Config, ReportOptions, RunOptions
 from .reports.requested import reported
-from .running.outputs import StepResult, cluster, hold, ledger_for, report
-from .running.plans import StepPlan, execute
+from .running.outputs import StepResult, cluster, ledger_for, report
+from .running.plans import StepPlan, execute, held
 
 
 class Step[C: ReportOptions](ABC):
@@ -71,7 +71,7 @@ class BlockStep[C: RunOptions](Step[C]):
         """Do all blocks that are not done yet."""
         started = time.perf_counter()
         plan = self.plan(options)
-        with hold(plan.ledger), cluster(options, **self.workers(options)) as client:
+        with cluster(options, **self.workers(options)) as client, held(plan, client) as plan:
             summary = execute(plan, client)
         seconds = time.perf_counter() - started
         return report(

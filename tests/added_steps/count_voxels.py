@@ -22,8 +22,8 @@ from ..config.options import Blocks, Region, RunOptions
 from ..running.costs import Cost
 from ..running.inputs import block_shape_for, identity_of, open_labels
 from ..running.memory import BASE
-from ..running.outputs import StepResult, cluster, hold, report
-from ..running.plans import StepPlan, execute
+from ..running.outputs import StepResult, cluster, report
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import add_up, write_table
 from ..step import BlockStep, workflow
 
@@ -74,7 +74,7 @@ class CountVoxels(BlockStep[CountVoxelsConfig]):
         """Count, and add up."""
         started = time.perf_counter()
         plan = self.plan(options)
-        with hold(plan.ledger), cluster(options) as client:
+        with cluster(options) as client, held(plan, client) as plan:
             summary = execute(plan, client)
             labels, voxels = add_up(client, plan.ledger, plan.blocks, _pair, _joined)
         path = files.join(options.labels_file, "voxels.parquet")

@@ -27,8 +27,8 @@ from ..config.options import RunOptions
 from ..running import costs
 from ..running.inputs import block_shape_for, identity_of, naming
 from ..running.memory import sum_fits, worker_limit
-from ..running.outputs import check_own, hold, ledger_for, prepare
-from ..running.plans import StepPlan, execute
+from ..running.outputs import check_own, ledger_for, prepare
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import add_up, remove_tables, tables_of, write_table
 from .cells import Cells
 from .summing import AddCell, add_up_in_cells, divide
@@ -192,17 +192,17 @@ def count_graph(plan: GraphPlan, client: Client, octree: bool | None = False) ->
         worker nor this process could.
     """
     ledger = plan.ledger
-    with ExitStack() as held:
-        held.enter_context(hold(ledger))
+    with ExitStack() as lock:
+        lock.enter_context(held(plan, client))
         summary = execute(plan, client)
         if (found := plan.found()) is not None:
             counted = _counted_before(plan, found, octree, summary)
-            held.close()
+            lock.close()
             yield counted
             return
         if octree or (octree is None and not _fits(ledger, client)):
             counted = _add_up_in_cells(plan, client, summary)
-            held.close()
+            lock.close()
             yield counted
             return
         tables = add_up(client, ledger, plan.blocks, _tables, GraphTables.joined)

@@ -1,6 +1,7 @@
 """A run over blocks: what it will do, as plain data; doing it on a cluster, or one block in this process."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Self
@@ -93,22 +94,35 @@ class StepPlan:
         )
 
 
-def execute(plan: StepPlan, client: Client) -> RunSummary:
-    """Do all blocks of a plan that are not done yet.
+@contextmanager
+def held[P: StepPlan](plan: P, client: Client) -> Iterator[P]:
+    """The plan as it fits the workers of a client, with its ledger held: nothing was written before.
 
-    The caller holds the plan's ledger (`hold`): some make a sum of what the blocks leave before others may.
+    The ledger is held until the end of the context, as some make a sum of what the blocks leave.
 
     Raises
     ------
     MemoryError
         If a worker's memory is not enough for a block.
+    LockedError
+        If somebody else is at work; the message says who.
+    """
+    plan = plan.fitted(limit := worker_limit(client))
+    check_memory(plan.what, plan.cost.needs, plan.block_shape, plan.grid, limit)
+    with hold(plan.ledger):
+        yield plan
+
+
+def execute(plan: StepPlan, client: Client) -> RunSummary:
+    """Do all blocks of a plan that are not done yet; it is `held`.
+
+    Raises
+    ------
     FileExistsError
         If an output is there that no run of this step wrote, and is to stay.
     RunFailedError
         If blocks failed; all others are done by then.
     """
-    plan = plan.fitted(limit := worker_limit(client))
-    check_memory(plan.what, plan.cost.needs, plan.block_shape, plan.grid, limit)
     task = plan.prepare()
     if task is None:
         return RunSummary(plan.what, len(plan.blocks), skipped=len(plan.blocks))

@@ -31,8 +31,8 @@ from ..config.pyramid import BuildPyramidConfig
 from ..running.costs import Cost
 from ..running.inputs import block_shape_for, identity_of, open_input
 from ..running.memory import BASE, DECODING, WRITING, BytesFor
-from ..running.outputs import Output, StepResult, check_output, cluster, hold, report
-from ..running.plans import StepPlan, execute
+from ..running.outputs import Output, StepResult, check_output, cluster, report
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import VolumeTask
 from ..step import Step, workflow
 
@@ -56,7 +56,7 @@ class BuildPyramid(Step[BuildPyramidConfig]):
         with cluster(options) as client:
             for name in plan.levels:
                 level = self._plan_level(options, plan, name, source, finest)
-                with hold(level.ledger):
+                with held(level, client) as level:
                     if not (level.ledger.is_current() and len(level.ledger.done()) == len(level.blocks)):
                         _undescribe(plan, source)
                     summaries.append(execute(level, client))

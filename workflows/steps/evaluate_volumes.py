@@ -41,8 +41,8 @@ from ..running.inputs import (
     shared_part,
 )
 from ..running.memory import LAYER
-from ..running.outputs import cluster, console, hold, report
-from ..running.plans import StepPlan, execute
+from ..running.outputs import cluster, console, report
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import add_up, write_table
 from ..step import BlockStep, workflow
 from ._scoring import Evaluation, check_tables, mark_of_scores, scores_path, write_scores
@@ -145,7 +145,7 @@ class EvaluateVolumes(BlockStep[EvaluateVolumesConfig]):
         """Count overlaps, and score all thresholds by them."""
         started = time.perf_counter()
         plan = self.plan(options)
-        with hold(plan.ledger), cluster(options) as client:
+        with cluster(options) as client, held(plan, client) as plan:
             summary = execute(plan, client)
             table = add_up(client, plan.ledger, plan.blocks, _table, merge_tables)
         table = table.without(options.ignore_ids or ()).without_dust(options.ignore_dust)

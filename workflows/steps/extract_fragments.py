@@ -39,8 +39,8 @@ from ..running.inputs import (
     open_mask,
     to_voxels,
 )
-from ..running.outputs import Output, StepResult, check_output, cluster, hold, report
-from ..running.plans import StepPlan, execute
+from ..running.outputs import Output, StepResult, check_output, cluster, report
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import VolumeTask
 from ..step import BlockStep, workflow
 
@@ -86,7 +86,7 @@ class ExtractFragments(BlockStep[ExtractFragmentsConfig]):
         started = time.perf_counter()
         plan = self.plan(options)
         with cluster(options) as client:
-            with hold(plan.ledger):
+            with held(plan, client) as plan:
                 summary = execute(plan, client)
             if plan.refinement is not None:
                 self._refine(options, plan, plan.refinement, client)
@@ -190,7 +190,7 @@ class ExtractFragments(BlockStep[ExtractFragmentsConfig]):
             **refinement,
             blocks=plan.block_shape,
         )
-        with count_graph(counting, client) as counted, hold(ledger):
+        with count_graph(counting, client) as counted:
 
             def task(out: StoredVolume) -> RelabelBlock:
                 _remove_stale(options)
@@ -209,7 +209,8 @@ class ExtractFragments(BlockStep[ExtractFragmentsConfig]):
                 made="refined fragments",
                 volumes=[Output("fragments", options.fragments_path, "uint64")],
             )
-            execute(refining, client)
+            with held(refining, client) as refining:
+                execute(refining, client)
 
 
 def rules_for(config: FragmentOptions, grid: Grid) -> Rules:
