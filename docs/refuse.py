@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+import numcodecs
 import numpy as np
 import tifffile
 
@@ -63,6 +64,8 @@ def prepare() -> None:
     Path("lacking.json").write_text(
         json.dumps({"nodes": [{**nodes[0], "masked": True}, *nodes[1:]], "edges": []})
     )
+    _put_claims()
+    Path("em.zarr.zip").write_bytes(b"PK")
     Path("notes.yaml").write_text("threshold: 0.4\n")
     Path("deep.json").write_text("[" * 100_000)
 
@@ -74,6 +77,16 @@ def _change(path: str, **attributes: Any) -> None:
     content = json.loads(metadata.read_text())
     content["attributes"] |= attributes
     metadata.write_text(json.dumps(content))
+
+
+def _put_claims() -> None:
+    """A container of arrays that are not what they say, and one with a file of somebody else."""
+    for name in ("vast", "bomb", "kept"):
+        ld.save_volume(LABELS.astype(np.uint8), f"odd.zarr/{name}", zarr_format=2)
+    metadata = Path("odd.zarr/vast/.zarray")
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"shape": [2**40, 2**20, 2**20]}))
+    Path("odd.zarr/bomb/0/0/0").write_bytes(numcodecs.Zstd().encode(bytes(1 << 24)))
+    Path("odd.zarr/kept/notes.txt").write_text("mine")
 
 
 def segment(**options: Any) -> Any:
@@ -100,6 +113,21 @@ SECTIONS: dict[str, list[Refusal]] = {
             "An array that is not there",
             lambda: ld.open_volume("em.zarr/volumes/labls"),
             "The nearest name is told.",
+        ),
+        Refusal(
+            "An archive",
+            lambda: ld.open_volume("em.zarr.zip/volumes/raw"),
+            "It would be read anew for each block.",
+        ),
+        Refusal(
+            "A shape that no disk holds",
+            lambda: ld.open_volume("odd.zarr/vast"),
+            "Metadata that are damaged, or lie.",
+        ),
+        Refusal(
+            "A chunk that decodes to far more than its shape",
+            lambda: ld.open_volume("odd.zarr/bomb").values,
+            "A small file would fill the memory. See [security](security.md).",
         ),
         Refusal(
             "Two keys of one array that contradict each other",
@@ -202,6 +230,11 @@ SECTIONS: dict[str, list[Refusal]] = {
             "An array where a step would write that the step did not make",
             lambda: fragments(fragments_dataset="volumes/mine"),
             "It may be hours of proofreading.",
+        ),
+        Refusal(
+            "A file of somebody else in the folder of an array that is to be replaced",
+            lambda: ld.save_volume(LABELS, "odd.zarr/kept", overwrite=True),
+            "It would be removed with the array.",
         ),
         Refusal(
             "A report over another file",

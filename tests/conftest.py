@@ -30,7 +30,7 @@ def _keep_files_in_memory() -> None:
 _keep_files_in_memory()
 
 settings.register_profile("default", max_examples=25, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("long", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -45,6 +45,8 @@ LONG = (
     "test_resuming",
     "test_faults",
     "test_memory",
+    "test_power_cut",
+    "test_adding_up",
 )
 
 

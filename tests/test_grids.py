@@ -3,6 +3,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lsd_dask.checks.arguments import real_number, real_numbers, whole_number
 from lsd_dask.space.grids import Grid, spatial_dims
 
 voxel_sizes = st.sampled_from([1.0, 4.0, 40.0, 0.1, 9.0, 32.5, 1 / 3]) | st.floats(0.01, 1000)
@@ -135,3 +136,13 @@ def test_only_boxes_inside_the_volume_are_regions(region):
 def test_a_volume_has_two_or_three_spatial_axes():
     with pytest.raises(ValueError, match="2 or 3 spatial axes, not 1"):
         spatial_dims(1)
+
+
+@pytest.mark.parametrize("wrong", [True, np.True_])
+def test_true_is_no_length_and_no_count(wrong):
+    with pytest.raises(ValueError, match=r"voxel_size: found .*True.*, expected a number"):
+        real_numbers("voxel_size", (wrong, 4, 4))
+    with pytest.raises(TypeError, match=r"found .*True"):
+        whole_number("level", wrong, least=0)
+    with pytest.raises(TypeError, match=r"sigma is .*True"):
+        real_number("sigma", wrong, 0, 9)

@@ -1,5 +1,9 @@
 """HDF5 files: as CREMI ships them, and as others read what is written."""
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import dask.array as da
 import gunpowder as gp
 import h5py
@@ -10,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsd_dask.space.grids import Grid
+from lsd_dask.storage import disks
 from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.saving import find_stored, grid_of, open_volume, save_volume
 
@@ -104,6 +109,15 @@ def test_one_process_writes_what_workers_compute(tmp_path, cluster_client: Clien
     np.testing.assert_array_equal(open_volume(tmp_path / "a.hdf" / "labels"), LABELS)
 
 
+def test_the_extra_is_named_where_it_is_missing(cremi, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ModuleNotFoundError, match=r"need h5py: pip install 'lsd-dask\[hdf5\]'"):
+        open_volume(cremi)
+    with pytest.raises(ModuleNotFoundError, match=r"need h5py: pip install 'lsd-dask\[hdf5\]'"):
+        save_volume(np.zeros((2, 2, 2), np.uint8), tmp_path / "new" / "a.hdf" / "raw")
+    assert not (tmp_path / "new").exists()
+
+
 def test_datasets_are_replaced_when_the_new_one_is_complete(tmp_path):
     path = tmp_path / "a.hdf" / "volumes" / "raw"
     save_volume(LABELS, path, **PLACE)
@@ -150,3 +164,19 @@ def test_gunpowder_reads_them(tmp_path):
         assert source.spec[key].voxel_size == (40, 4, 4)
         batch = source.request_batch(request)
     np.testing.assert_array_equal(batch[key].data, LABELS[1:3, 2:12, 2:12])
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("sync_file", "rename"):
+        function = getattr(disks, name)
+
+        def noted(*what: Any, name: str = name, function: Any = function) -> None:
+            done.append(f"{name} {Path(what[0]).suffix}")
+            function(*what)
+
+        monkeypatch.setattr(disks, name, noted)
+    save_volume(np.ones((4, 4, 4), np.uint8), tmp_path / "new/em.h5/raw")
+    assert done[-3:-1] == ["sync_file .partial", "rename .partial"]

@@ -21,6 +21,7 @@ from distributed import Client
 import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.cli.main import main
+from lsd_dask.segmentation.edits import append_edits
 from lsd_dask.storage.own_files import check_replaceable, marked_png
 from lsd_dask.viewer.contents import contents_of
 from lsd_dask.workflows.reports.status import stale_files, status
@@ -81,6 +82,28 @@ def test_tables_of_fragments_that_are_gone_are_removed_and_scores_shown_as_stale
     now = set(np.unique(ld.open_volume(out / "volumes/fragments").values)) - {0}
     for table in (out / "rag/luts").glob("*.parquet"):
         assert set(pq.read_table(table)["fragment"].to_pylist()) == now
+
+
+def test_what_was_made_with_other_edits_is_stale(out):
+    """Without edits among what a mark names, nothing is."""
+    lut, segmentation = "rag/luts/hist_quant_75_0.5.parquet", "extract_segmentation"
+    workflows.find_segments(fragments_file=out, thresholds_minmax=(0.5, 0.5))
+    assert stale_files(out) == {}
+    names = pq.read_table(out / lut)["fragment"].to_pylist()
+    append_edits(out / "rag/edits.parquet", must_link=[(names[0], names[-1])])
+    assert "the edits of rag/edits.parquet, which are others now" in stale_files(out)[lut]
+    assert {one.step: one.state for one in status(out)}[segmentation] == "stale"
+    workflows.find_segments(fragments_file=out, thresholds_minmax=(0.5, 0.5))
+    assert lut not in stale_files(out)
+
+
+def test_stale_scores_are_told_of_where_they_are_compared(cells, out, tmp_path, capsys):
+    scores = out / "rag/scores/hist_quant_75.parquet"
+    workflows.compare(runs=[scores], out_file=tmp_path / "before.parquet")
+    assert "scores are stale" not in capsys.readouterr().err
+    workflows.extract_fragments(affs_file=cells, fragments_file=out, smoothing=2.0)
+    workflows.compare(runs=[scores], out_file=tmp_path / "after.parquet")
+    assert "these scores are stale, made of" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_container_that_was_moved_is_not_stale(out):

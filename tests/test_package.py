@@ -1,4 +1,4 @@
-"""What is shipped: a wheel that works on its own, and a conda environment in step with it."""
+"""What is shipped: a wheel that works on its own, and a conda environment and recipe in step with it."""
 
 import re
 import shutil
@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -76,12 +77,34 @@ def test_conda_has_the_same_dependencies() -> None:
     text = (ROOT / "environment.yml").read_text()
     conda = dict(re.findall(r"^  - ([\w-]+) ?(\S*)$", text, flags=re.MULTILINE))
     optional = PROJECT["optional-dependencies"]
-    # conda-forge's matplotlib brings Qt along; its base does not.
-    for requirement in PROJECT["dependencies"] + optional["view"] + optional["cluster"]:
-        name, version = re.fullmatch(r"([\w-]+)(?:\[.*\])?(.*)", requirement).groups()
-        name = {"matplotlib": "matplotlib-base"}.get(name, name)
+    extras = [requirement for extra in CONDA_EXTRAS for requirement in optional[extra]]
+    for name, version in conda_names(PROJECT["dependencies"] + extras).items():
         assert conda.get(name) == version, f"environment.yml should name {name} {version}"
     assert conda["python"] == PROJECT["requires-python"]
+
+
+def test_the_conda_recipe_has_the_same_dependencies() -> None:
+    recipe = yaml.safe_load((ROOT / "packaging" / "recipe.yaml").read_text())
+    assert recipe["context"]["version"] == PROJECT["version"]
+    requirements, optional = recipe["requirements"], PROJECT["optional-dependencies"]
+    run = dict(requirement.split(" ") for requirement in requirements["run"])
+    assert run == {"python": PROJECT["requires-python"], **conda_names(PROJECT["dependencies"])}
+    constraints = dict(requirement.split(" ") for requirement in requirements["run_constraints"])
+    assert constraints == conda_names([each for extra in CONDA_EXTRAS for each in optional[extra]])
+
+
+#: Extras whose packages conda-forge has.
+CONDA_EXTRAS = ("view", "cluster", "hdf5", "seeded")
+
+
+def conda_names(requirements: list[str]) -> dict[str, str]:
+    """Names on conda-forge, and versions, of requirements as pyproject.toml has them."""
+    found = {}
+    for requirement in requirements:
+        name, version = re.fullmatch(r"([\w-]+)(?:\[.*\])?(.*)", requirement).groups()
+        # conda-forge's matplotlib brings Qt along; its base does not.
+        found[{"matplotlib": "matplotlib-base"}.get(name, name)] = version
+    return found
 
 
 def pip(*arguments: str | Path) -> None:

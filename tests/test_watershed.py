@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import cc3d
@@ -9,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lsd_dask import ids
+from lsd_dask import extract_fragments, ids
 from lsd_dask.segmentation.watershed import CAP, HEIGHTS, Rules, watershed_region
 from lsd_dask.volumes.overlap import OutOfReachError, StoredReader, map_regions, readers_of
 from lsd_dask.volumes.saving import find_stored, open_volume, save_volume
@@ -326,6 +327,15 @@ def test_seeded_equals_the_reference(problem, distance):
     expected = seeded_reference(values, mask, rules)
     assert np.array_equal(fragments == 0, expected == 0)
     assert np.array_equal(partition(fragments), partition(expected))
+
+
+@pytest.mark.parametrize("package", ["mahotas", "edt"])
+def test_the_extra_is_named_where_it_is_missing(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    nearest = da.zeros((3, 4, 4, 4), dtype=np.uint8)
+    extract_fragments(nearest)
+    with pytest.raises(ModuleNotFoundError, match=r"needs mahotas and edt: pip install 'lsd-dask\[seeded\]'"):
+        extract_fragments(nearest, method="seeded")
 
 
 @given(problems(st.one_of(TINY, LONG), method="seeded", replace_sections=()))

@@ -146,7 +146,7 @@ class Ledger:
         A file must be there, and as long as it was; on request its checksum is compared, too.
         """
         names = list(names)
-        records = files.read_all_json([self._record_path(name) for name in names])
+        records = files.read_all_json(self._path("blocks"), [f"{name}.json" for name in names])
         noted = {name: _files_in(record) for name, record in zip(names, records, strict=True)}
         return written.damaged(noted, self.directory, verify=verify)
 
@@ -193,7 +193,7 @@ class Ledger:
         """The facts that `finish` noted; None where the step is not done, or its files are not as noted."""
         if not self.is_current():
             return None
-        (noted,) = files.read_all_json([self._path(_FINISHED)])
+        (noted,) = files.read_all_json(self.directory, [_FINISHED])
         if written.damaged({"": _files_in(noted)}, self.directory, verify=verify):
             return None
         return {name: fact for name, fact in noted.items() if name != _FILES}

@@ -106,6 +106,8 @@ def whole_number(name: str, value: Any, least: int) -> int:
     """
     expected = f"expected a whole number from {least} on"
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: found {shown(value)}, {expected}") from None
@@ -140,7 +142,7 @@ def real_number(name: str, value: Any, low: float, high: float, *, meaning: str 
     ValueError: threshold is nan, expected 0 to 1
     """
     expected = f"expected {meaning or f'{low:g} to {high:g}'}"
-    if isinstance(value, str | complex) or np.ndim(value):
+    if isinstance(value, str | complex | bool | np.bool_) or np.ndim(value):
         raise TypeError(f"{name} is {shown(value)}, {expected}")
     try:
         number = float(value)
@@ -162,6 +164,9 @@ def real_numbers(name: str, values: Any) -> tuple[float, ...]:
     """
     try:
         if isinstance(values, str | bytes):
+            raise TypeError
+        values = tuple(values)
+        if any(isinstance(value, bool | np.bool_) for value in values):
             raise TypeError
         return tuple(float(value) for value in values)
     except (TypeError, ValueError):

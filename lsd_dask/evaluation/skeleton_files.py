@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from ..checks.arguments import naming, shown
 from ..checks.id_lists import are_in, comparable
 from ..storage import files
+from ..storage.parquet import table_in
 from .skeleton_units import stated_units
 from .skeletons import Skeletons, whole_ids
 
@@ -213,7 +213,7 @@ def _read_columns(path: str) -> Columns:
             return _columns(documents)
         try:
             table: pa.Table = (
-                pq.read_table(io.BytesIO(content))
+                table_in(content)
                 if path.endswith(".parquet")
                 # Ids as text: what is larger than int64 would be read as floats.
                 else pa_csv.read_csv(
@@ -240,6 +240,8 @@ def _parse_json(content: bytes) -> Any:
     text = content.decode("utf-8", "replace")
     try:
         return json.loads(text)
+    except RecursionError:
+        raise ValueError("found brackets nested thousands deep, expected nodes and edges") from None
     except json.JSONDecodeError as whole:
         lines = [line for line in text.splitlines() if line.strip()]
         try:
@@ -282,6 +284,8 @@ def _plain(value: Any) -> Any:
     """A number of extended JSON, such as {"$numberLong": "7"}, as a number."""
     if isinstance(value, dict) and len(value) == 1:
         ((kind, text),) = value.items()
+        if not isinstance(text, str | int | float):
+            return value
         if kind in ("$numberLong", "$numberInt"):
             return int(text)
         if kind == "$numberDouble":

@@ -63,19 +63,24 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
 
 def _cached(function: Callable[..., Any]) -> Any:
     """A function that numba is to compile, and to keep on disk where there is a place for it."""
+    if _cache_of_user() is not None:
+        # It cannot where neither the folder of the sources nor the user's can be written to.
+        with suppress(RuntimeError):
+            return _kept(function)
+    folder = _own_folder()
+    if folder is None:
+        return numba.njit(nogil=True)(function)
+    settings: Any = numba.config
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder / "kernels")
     try:
-        compiled: Any = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        # Neither the folder of the sources nor the user's can be written to.
-        folder = _own_folder()
-        if folder is None:
-            return numba.njit(nogil=True)(function)
-        settings: Any = numba.config
-        before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder / "kernels")
-        try:
-            compiled = numba.njit(nogil=True, cache=True)(function)
-        finally:
-            settings.CACHE_DIR = before
+        return _kept(function)
+    finally:
+        settings.CACHE_DIR = before
+
+
+def _kept(function: Callable[..., Any]) -> Any:
+    """The same in the folder that numba takes; RuntimeError where it has none."""
+    compiled: Any = numba.njit(nogil=True, cache=True)(function)
     cache_file = compiled._cache._cache_file
     cache_file._source_stamp = (cache_file._source_stamp, _digest_of_sources())
     return compiled
@@ -111,12 +116,12 @@ def _own_folder() -> Path | None:
     A container may have no home, or one that cannot be written to: then in the folder for temporary files, or
     nowhere.
     """
-    with suppress(OSError, RuntimeError):
-        named = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(named) if named else Path.home() / ".cache") / "lsd_dask"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
+    with suppress(OSError):
+        if (cache := _cache_of_user()) is not None:
+            folder = cache / "lsd_dask"
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
     with suppress(OSError):
         folder = Path(tempfile.gettempdir()) / f"lsd_dask-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -124,4 +129,15 @@ def _own_folder() -> Path | None:
         # Machine code is run. Here, another user may have made the folder, to put some into it.
         if state.st_uid == os.getuid() and not state.st_mode & 0o022:
             return folder
+    return None
+
+
+def _cache_of_user() -> Path | None:
+    """The folder that a user's programs keep files in; None for a user without a home.
+
+    Numba would then make a folder called ``~`` in the working directory.
+    """
+    named = os.environ.get("XDG_CACHE_HOME")
+    with suppress(RuntimeError):
+        return Path(named) if named else Path.home() / ".cache"
     return None

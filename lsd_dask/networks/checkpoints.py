@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks.arguments import real_numbers
+from ..checks.arguments import naming, real_numbers, shown
 from ..space.grids import Grid, spatial_dims
 from ..space.units import unit_name
 from . import weights
 from .models import Model, ModelConfig, build_model, config_in
+from .pytorch import torch
 
 #: Written into each checkpoint, to tell them from other files.
 FORMAT = "lsd_dask checkpoint"
@@ -136,16 +137,22 @@ def load_checkpoint(path: str) -> Checkpoint:
             "lsd_dask; of a network of funlib.learn.torch, make one with "
             "lsd_dask.networks.checkpoints.load_published and save_checkpoint"
         )
-    model = build_model(config)
-    weights.load_parameters(model, weights.parameters_in(content, path), path)
+    with naming(path):
+        voxel_size = real_numbers("voxel_size", content.get("voxel_size"))
+        if len(voxel_size) != config.dims:
+            raise ValueError(f"voxel_size: found {voxel_size}, expected {config.dims} numbers")
+        raw_range = real_numbers("raw_range", content.get("raw_range"))
+        if len(raw_range) != 2:
+            raise ValueError(f"raw_range: found {raw_range}, expected two numbers")
+        if not isinstance(iteration := content.get("iteration"), int) or iteration < 0:
+            raise ValueError(f"iteration: found {shown(iteration)}, expected a whole number from 0 on")
+        units = content.get("units", "nanometer")
+        if units != str(units):
+            raise ValueError(f"units: found {shown(units)}, expected the name of a unit")
+    state = content.get("training_state")
+    model = _loaded(config, content, path)
     return Checkpoint(
-        model.eval(),
-        real_numbers("voxel_size", content["voxel_size"]),
-        int(content["iteration"]),
-        content["raw_range"],
-        content["training_state"],
-        path,
-        content.get("units", "nanometer"),
+        model, voxel_size, iteration, raw_range, state if isinstance(state, Mapping) else {}, path, units
     )
 
 
@@ -186,14 +193,28 @@ def load_published(
         missing, unknown, or of another shape.
     """
     content = weights.read(path)
-    model = build_model(config)
-    weights.load_parameters(model, weights.parameters_in(content, path), path)
+    model = _loaded(config, content, path)
     iteration = content.get("iteration", 0)
     return Checkpoint(
-        model.eval(),
+        model,
         real_numbers("voxel_size", voxel_size),
         iteration if isinstance(iteration, int) else 0,
         raw_range,
         path=path,
         units=unit_name(units),
     )
+
+
+def _loaded(config: ModelConfig, content: dict[str, Any], path: str) -> Model:
+    """The network of a configuration with the parameters of a file, for evaluation."""
+    parameters = weights.parameters_in(content, path)
+    try:
+        # Without memory, as the configuration may tell of a network far larger than the file.
+        with torch.device("meta"):
+            weights.check_parameters(build_model(config), parameters, path)
+    except (RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: found a network that cannot be made ({reason}): {config}") from error
+    model = build_model(config)
+    weights.load_parameters(model, parameters, path)
+    return model.eval()

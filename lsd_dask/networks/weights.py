@@ -92,7 +92,13 @@ def parameters_in(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
 
 
 def load_parameters(module: torch.nn.Module, parameters: Mapping[str, torch.Tensor], path: str) -> None:
-    """Give a network its parameters.
+    """Give a network its parameters; it is as it was where they do not fit: see `check_parameters`."""
+    check_parameters(module, parameters, path)
+    module.load_state_dict(parameters)
+
+
+def check_parameters(module: torch.nn.Module, parameters: Mapping[str, torch.Tensor], path: str) -> None:
+    """Check that parameters are those of a network.
 
     Parameters
     ----------
@@ -106,8 +112,7 @@ def load_parameters(module: torch.nn.Module, parameters: Mapping[str, torch.Tens
     Raises
     ------
     ValueError
-        If names or shapes differ; the message says which, what was found and what was expected. The network
-        is as it was.
+        If names or shapes differ; the message says which, what was found and what was expected.
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in parameters]
@@ -122,7 +127,6 @@ def load_parameters(module: torch.nn.Module, parameters: Mapping[str, torch.Tens
     problems += [f"{_listed(wrong)}"] * bool(wrong)
     if problems:
         raise ValueError(f"{path}: found parameters of another network: {'; '.join(problems)}")
-    module.load_state_dict(parameters)
 
 
 def _listed(names: Any) -> str:

@@ -26,7 +26,7 @@ from .graph_tables import GraphTables
 from .quantisation import quantisation_of
 from .region_graph import CountRegion, RegionGraph, counted_bag, counted_graph, finish_graph, is_lazy
 from .relabelling import relabel
-from .watershed import HEIGHTS, Height, Method, Rules
+from .watershed import HEIGHTS, Height, Method, Rules, seeded_packages
 
 __all__ = ["extract_fragments", "refine"]
 
@@ -61,9 +61,9 @@ def extract_fragments(
         sign, the lower one where there are both; others are ignored.
     method
         "steepest_ascent": local rules, the same fragments under any chunking. "seeded": the seeded
-        watershed of the reference system [1]_; on blocks its fragments depend on `context`, and only a
-        context as large as the volume is sure to give those of the whole volume. What differs lies mostly
-        near the blocks' borders, and is little where objects are thinner than the context.
+        watershed of the reference system [1]_ (extra `seeded`); on blocks its fragments depend on `context`,
+        and only a context as large as the volume is sure to give those of the whole volume. What differs lies
+        mostly near the blocks' borders, and is little where objects are thinner than the context.
     height
         What steepest ascent climbs: the boundary "distance", the "affinity", or "both" added.
     smoothing
@@ -185,6 +185,8 @@ def make_rules(
     ndim = len(voxel_size)
     if method not in ("steepest_ascent", "seeded"):
         raise ValueError(f'There is no method {method!r}, expected "steepest_ascent" or "seeded".')
+    if method == "seeded":
+        seeded_packages()  # if one is missing, say so before any work
     if height not in list(HEIGHTS):
         raise ValueError(f"There is no height {height!r}, expected one of {', '.join(HEIGHTS)}.")
     voxels = None if context is None else whole_numbers("context", context, least=0)

@@ -6,7 +6,7 @@ it is computed alone or as part of the whole volume, provided that every chain o
 region ends in what was read: where one does not, the region is read again with more around it.
 
 `method="seeded"` is the seeded watershed of the reference system [1]_ instead, which depends on the context
-it is given.
+it is given, and needs the extra `seeded`.
 
 References
 ----------
@@ -14,12 +14,12 @@ References
    https://github.com/funkelab/lsd
 """
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import edt
 import numpy as np
 from scipy import ndimage
 
@@ -291,11 +291,19 @@ def _box(region: Region) -> tuple[np.ndarray, np.ndarray]:
     return begin, _lift([s.stop for s in region], 1)
 
 
+def seeded_packages() -> tuple[Any, Any]:
+    """The packages mahotas and edt, which only `method="seeded"` needs: they come with the extra `seeded`."""
+    try:
+        return importlib.import_module("mahotas"), importlib.import_module("edt")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "method=\"seeded\" needs mahotas and edt: pip install 'lsd-dask[seeded]'"
+        ) from error
+
+
 def _seeded(region: Region, affinities: Reader, mask: Reader | None, rules: Rules) -> np.ndarray:
     """Seeded watershed of a region with the context that `rules` give, cropped to the region."""
-    # It brings all of Pillow along, and only this method needs it.
-    import mahotas
-
+    mahotas, _ = seeded_packages()
     read = grow(region, rules.depth, affinities.shape)
     keep = _kept(read, mask, rules)
     if not keep[within(region, read)].any():
@@ -322,6 +330,7 @@ def _seeds(inside: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
     if inside.all():
         distance = np.full(inside.shape, np.float32(np.sqrt(sum(n * n for n in inside.shape))))
     else:
+        _, edt = seeded_packages()
         distance = edt.edt(np.ascontiguousarray(inside), anisotropy=sizes, black_border=False)
     maxima = ndimage.maximum_filter(distance, rules.min_seed_distance) == distance
     labels, _ = ndimage.label(maxima)

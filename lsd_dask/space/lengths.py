@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks.arguments import naming, real_numbers
 from .units import PICOMETERS, can_convert, parse_length, unit_name
 
-#: Units that lengths in microscopy come in, the commonest first.
-_COMMON = ("nanometer", "micrometer", "millimeter", "angstrom")
+#: Units that people give lengths in microscopy in, the commonest first.
+_COMMON = ("nanometer", "micrometer", "millimeter")
 
 
 def convert(lengths: ArrayLike, units: str, to: str) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Buffer
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 #: Of file systems that cannot be told to write a folder; they do so by themselves.
@@ -130,13 +131,24 @@ def sync_folder(path: str | Path) -> None:
             raise
 
 
-def sync_folders(path: str | Path, top: str | Path) -> None:
-    """Have the names in a folder, and in those above it up to `top`, written to the disk."""
+def sync_names(path: str | Path, top: str | Path) -> None:
+    """Have the name of a folder, and of those above it up to `top`, written to the disk.
+
+    Each is brought to the disk once: a folder with a thousand shards has but one name. One that was removed
+    and made again is another one, with another number; a number that came back by chance would cost a block,
+    which a rerun finds missing.
+    """
     path, top = Path(path), Path(top)
-    sync_folder(path)
     while path != top and path != path.parent:
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            _sync_name(path, state.st_dev, state.st_ino)
         path = path.parent
-        sync_folder(path)
+
+
+@lru_cache(maxsize=4096)
+def _sync_name(path: Path, device: int, number: int) -> None:
+    sync_folder(path.parent)
 
 
 def _beside(path: Path) -> Path:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -113,7 +114,7 @@ def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
         is not there; the message names the file.
     """
     try:
-        table = pq.read_table(io.BytesIO(files.read_bytes(path)), page_checksum_verification=True)
+        table = table_in(files.read_bytes(path))
         facts = _Facts(json.loads((table.schema.metadata or {}).get(_KEY, b"{}")))
     except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, FileNotFoundError | PermissionError | StoreError):
@@ -128,6 +129,22 @@ def read_table(path: str, *names: str) -> tuple[pa.Table, dict[str, Any]]:
     for name in names:
         _check_integers(table[name], name, path)
     return table, facts
+
+
+def table_in(content: bytes) -> pa.Table:
+    """The table in the bytes of a Parquet file; ValueError where it says to be larger than the memory.
+
+    A value that repeats takes a few bytes of the file, however often it does.
+    """
+    with pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True) as file:
+        rows, columns = file.metadata.num_rows, file.metadata.num_columns
+        size, memory = 8 * rows * columns, psutil.virtual_memory().total
+        if size > memory:
+            raise ValueError(
+                f"found {rows:,} rows of {columns} columns, expected a table that fits into the memory of "
+                f"{memory:,} bytes"
+            )
+        return file.read()
 
 
 def _check_integers(values: pa.ChunkedArray, name: str, path: str) -> None:

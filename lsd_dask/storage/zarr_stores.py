@@ -35,7 +35,7 @@ class DiskStore(LocalStore):
         elif not disks.create(path, value.as_buffer_like()):
             raise FileExistsError(f"{path}: is there already")
         # Folders may be another writer's, who has not come to this yet.
-        disks.sync_folders(path.parent, self.root)
+        disks.sync_names(path.parent, self.root)
 
 
 def opened_with(path: str, mode: Literal["r", "r+", "w"]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
+from ..segmentation.derivation import Derivation, container_around
 from ..segmentation.edits import FILE_NAME
 from ..storage import files
-from ..volumes.derivation import Derivation, container_around
 from ..volumes.formats import ngff, zarr_creating
 from ..volumes.opening import open_stored
 from ..volumes.stored import StoredVolume

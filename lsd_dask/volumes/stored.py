@@ -25,9 +25,10 @@ from ..space.grids import Grid, Region
 from ..storage import files
 from ..storage.stores import is_remote, retried
 from ..storage.zarr_stores import opened_with
+from .formats.decoding import bounded
 from .formats.zarr_boxes import read_box, write_box
 
-#: Attribute of an array that says which run wrote it: see `lsd_dask.volumes.derivation`.
+#: Attribute of an array that says which run wrote it: see `lsd_dask.segmentation.derivation`.
 MARK = "lsd_dask"
 
 # What codecs and zarr raise for bytes that are not what they wrote, such as places outside of a shard.
@@ -312,7 +313,7 @@ def _open_array(path: str, mode: Literal["r", "r+"], fingerprint: str) -> zarr.A
         raise ValueError(
             f"{path}: the array was replaced by a different one since it was opened; open it anew"
         )
-    return array
+    return bounded(array)
 
 
 def _keys(array: zarr.Array[Any], selection: Region) -> Iterator[str]:

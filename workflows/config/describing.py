@@ -86,9 +86,10 @@ def example(model: type[Config]) -> str:
                 "",
                 textwrap.fill(model.describe(key), 100, initial_indent="# ", subsequent_indent="# "),
             ]
-            required = field.is_required() and field.examples
-            value = json.dumps(field.examples[0] if required else field.default)
-            lines.append(f"{key}: {value}" if required else f"# {key}: {value}")
+            if field.is_required():
+                lines.append(f"{key}: {json.dumps(next(iter(field.examples or ()), None))}")
+            else:
+                lines.append(f"# {key}: {json.dumps(field.default)}")
     return "\n".join(lines) + "\n"
 
 

@@ -241,8 +241,8 @@ class FragmentOptions(Config):
     heading = "Watershed"
 
     method: Literal["steepest_ascent", "seeded"] = "steepest_ascent"
-    """Kind of watershed: "steepest_ascent" gives the same fragments whatever the blocks; "seeded" is the
-    seeded watershed of the funkelab scripts, whose fragments depend on blocks and context."""
+    """Kind of watershed: "steepest_ascent" gives the same fragments whatever the blocks; "seeded" is that of
+    the funkelab scripts (extra `seeded`), whose fragments depend on blocks and context."""
 
     height: Literal["distance", "affinity", "both"] = "both"
     """What steepest ascent climbs: the "distance" to the nearest boundary, the mean "affinity", or "both"

@@ -15,11 +15,11 @@ from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.blockwise.octree import Octree
 from lsd_dask.blockwise.runs import BlockTask, RunSummary
 from lsd_dask.kernels.segmentation import region_graph as kernels
+from lsd_dask.segmentation.derivation import facts_of_run, mark_of_run, remove_stale_luts
 from lsd_dask.segmentation.graph_tables import EdgeTable, GraphTables, NodeTable
 from lsd_dask.segmentation.quantisation import quantisation_of
 from lsd_dask.segmentation.region_graph import CountRegion, RegionGraph, finish_graph
 from lsd_dask.storage import files
-from lsd_dask.volumes.derivation import facts_of_run, mark_of_run, remove_stale_luts
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 from lsd_dask.volumes.overlap import StoredReader
 

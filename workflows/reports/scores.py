@@ -5,9 +5,9 @@ from typing import Any
 
 from lsd_dask.evaluation import ScoreTable, best_row, plots
 from lsd_dask.evaluation.scores import BETTER, Row, by_threshold
+from lsd_dask.segmentation.derivation import Derivation
 from lsd_dask.storage import files, parquet
 from lsd_dask.viewing.figures import as_png
-from lsd_dask.volumes.derivation import Derivation
 
 from .page import Page
 

@@ -8,9 +8,9 @@ from rich.table import Column, Table
 
 from lsd_dask.blockwise.blocks import BlockGrid
 from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.segmentation.derivation import Derivation
 from lsd_dask.storage import files
 from lsd_dask.storage.locks import living
-from lsd_dask.volumes.derivation import Derivation
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
 from ..running.outputs import console

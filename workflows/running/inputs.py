@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from lsd_dask.checks.arguments import naming as naming
+from lsd_dask.segmentation.derivation import check_finished
 from lsd_dask.segmentation.quantisation import quantisation_of
 from lsd_dask.space.grids import TOLERANCE, Grid, Region
 from lsd_dask.space.lengths import likely_unit
 from lsd_dask.space.neighborhoods import Offsets, agreed, default_neighborhood, direct_for
-from lsd_dask.volumes.derivation import check_finished
 from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.overlap import StoredReader
 from lsd_dask.volumes.stored import StoredVolume

@@ -404,7 +404,8 @@ def _reading(stored: StoredVolume) -> Callable[[Sequence[int]], float]:
     if type(stored) is not StoredVolume:
         return lambda shape: (1 + DECODING) * size * math.prod(shape)
     array = zarr.open_array(mode="r", **opened_with(stored.path, "r"))
-    spatial = array.chunks[array.ndim - stored.grid.ndim :]
+    order = stored.stored_dims or stored.dims
+    spatial = [array.chunks[order.index(dim)] for dim in stored.grid.dims]
     chunk = size * math.prod(spatial)
 
     def reading(shape: Sequence[int]) -> float:

@@ -16,11 +16,11 @@ from lsd_dask.blockwise.blocks import BlockGrid
 from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.blockwise.runs import BlockTask, RunSummary, run_blocks
 from lsd_dask.clusters.connecting import session
+from lsd_dask.segmentation.derivation import facts_of_run, mark_of, mark_of_run
 from lsd_dask.space.grids import Grid
 from lsd_dask.storage import files
 from lsd_dask.storage.own_files import check_replaceable
 from lsd_dask.storage.stores import options_for
-from lsd_dask.volumes.derivation import facts_of_run, mark_of, mark_of_run
 from lsd_dask.volumes.formats.zarr_creating import check_free, container_of, normalise_path, open_node
 from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.saving import create_volume

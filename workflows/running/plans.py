@@ -45,7 +45,7 @@ class StepPlan:
     volumes
         What is written; empty where each block leaves a table.
     made_of
-        Inputs beside those of the ledger's identity, as of `lsd_dask.volumes.derivation.new_mark`.
+        Inputs beside those of the ledger's identity, as of `lsd_dask.segmentation.derivation.new_mark`.
     kernels
         Modules of `lsd_dask.kernels` that take seconds to compile.
     resources

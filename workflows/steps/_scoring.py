@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsd_dask.evaluation import ScoreTable, best_row, plots
+from lsd_dask.segmentation.derivation import new_mark, source
 from lsd_dask.storage import files
 from lsd_dask.storage.own_files import check_replaceable
-from lsd_dask.volumes.derivation import new_mark, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
 from ..config.options import RunOptions

@@ -11,11 +11,11 @@ from distributed import Client
 
 from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.segmentation.agglomeration import agglomerate as agglomerate_graph
+from lsd_dask.segmentation.derivation import facts_of_run, mark_of_run, remove_stale_luts, source
 from lsd_dask.segmentation.region_graph import CountRegion, RegionGraph
 from lsd_dask.space.neighborhoods import lifted
 from lsd_dask.storage import files
 from lsd_dask.storage.parquet import write_table
-from lsd_dask.volumes.derivation import facts_of_run, mark_of_run, remove_stale_luts, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
 from ..config.steps import AgglomerateConfig

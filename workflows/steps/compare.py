@@ -1,7 +1,7 @@
 """Scores of several runs in one table and one plot, at thresholds that may have been chosen elsewhere."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -10,9 +10,9 @@ from lsd_dask.checks.arguments import naming
 from lsd_dask.evaluation import Report, ScoreTable, choose_and_report
 from lsd_dask.evaluation.plots import plot_comparison
 from lsd_dask.evaluation.scores import tidy
+from lsd_dask.segmentation.derivation import Derivation, container_around, new_mark, source
 from lsd_dask.storage import files, parquet
 from lsd_dask.storage.own_files import check_replaceable
-from lsd_dask.volumes.derivation import new_mark, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
 from ..config.steps import CompareConfig
@@ -57,6 +57,7 @@ class Compare(Step[CompareConfig]):
         started = time.perf_counter()
         tables = [ScoreTable.from_parquet(path) for path in options.runs]
         validation = [ScoreTable.from_parquet(path) for path in options.validation or options.runs]
+        _tell_stale(dict.fromkeys((*options.runs, *(options.validation or ()))))
         reports = []
         for path, chosen_on, run, other in zip(
             options.runs, options.validation or options.runs, tables, validation, strict=True
@@ -91,6 +92,13 @@ class Compare(Step[CompareConfig]):
         report(result)
         console.print(_shown(dict(zip(names, reports, strict=True))))
         return result
+
+
+def _tell_stale(paths: Iterable[str]) -> None:
+    for path in paths:
+        place = normalise_path(path)
+        if (reason := Derivation(container_around(place)).stale(place)) is not None:
+            console.print(f"{path}: these scores are stale, {reason}", markup=False)
 
 
 def _names(paths: Sequence[str], tables: Sequence[ScoreTable]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from distributed import Client
 from lsd_dask.blockwise.blocks import Block
 from lsd_dask.kernels.segmentation import ascent, height
 from lsd_dask.segmentation import ids
+from lsd_dask.segmentation.derivation import remove_stale_luts
 from lsd_dask.segmentation.fragments import check_refinement, check_sections, make_rules, refine
 from lsd_dask.segmentation.region_graph import CountRegion
 from lsd_dask.segmentation.relabelling import RelabelRegion
@@ -18,7 +19,6 @@ from lsd_dask.space.grids import Grid
 from lsd_dask.space.neighborhoods import Direct, DirectReader, direct_for
 from lsd_dask.storage import files
 from lsd_dask.storage.row_groups import KEPT, ROWS
-from lsd_dask.volumes.derivation import remove_stale_luts
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 from lsd_dask.volumes.masks import MaskReader
 from lsd_dask.volumes.opening import open_stored

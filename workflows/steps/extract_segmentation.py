@@ -5,7 +5,6 @@ import numpy as np
 from lsd_dask.segmentation.relabelling import RelabelRegion
 from lsd_dask.storage import files
 from lsd_dask.storage.row_groups import KEPT, ROWS
-from lsd_dask.volumes.derivation import source
 from lsd_dask.volumes.stored import StoredVolume
 
 from ..config.steps import ExtractSegmentationConfig
@@ -15,7 +14,7 @@ from ..running.outputs import Output, check_output
 from ..running.plans import StepPlan
 from ..step import BlockStep, workflow
 from .extract_fragments import RelabelBlock
-from .find_segments import edits_fact, merge_tree_path, open_edits, open_merge_tree
+from .find_segments import edits_fact, made_of_tree_and_edits, open_edits, open_merge_tree
 
 
 class ExtractSegmentation(BlockStep[ExtractSegmentationConfig]):
@@ -61,7 +60,7 @@ class ExtractSegmentation(BlockStep[ExtractSegmentationConfig]):
             made="segmentation",
             volumes=[Output("segmentation", options.out_path, "uint64")],
             # One that was made anew with the same rows gives the same, so it is not in the identity.
-            made_of={"merge tree": source(merge_tree_path(options, options))},
+            made_of=made_of_tree_and_edits(options, options, options),
             facts={"segments": len(np.unique(lut.values)), **edits_fact(edits)},
         )
 

@@ -1,15 +1,23 @@
 """Step 3: merge tree -> lookup tables, one a threshold."""
 
 import time
+from typing import Any
 
 import numpy as np
 
 from lsd_dask.checks.arguments import naming
 from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree
+from lsd_dask.segmentation.derivation import (
+    EDITS,
+    Derivation,
+    new_mark,
+    remove_stale_luts,
+    source,
+    source_of_edits,
+)
 from lsd_dask.segmentation.edits import FILE_NAME, Edits, fragments_beside, rows_of
 from lsd_dask.segmentation.region_graph import RegionGraph
 from lsd_dask.storage import files, parquet
-from lsd_dask.volumes.derivation import Derivation, new_mark, remove_stale_luts, source
 from lsd_dask.volumes.formats.zarr_creating import normalise_path
 
 from ..config.options import EdgesInput, EditsInput, Fragments
@@ -39,7 +47,7 @@ class FindSegments(Step[FindSegmentsConfig]):
         paths = [lookup_table_path(options, options, threshold) for threshold in options.thresholds]
         check_made_by("find_segments", *paths, overwrite=options.overwrite)
         container = normalise_path(options.fragments_file)
-        made_of = {"merge tree": source(merge_tree_path(options, options))}
+        made_of = made_of_tree_and_edits(options, options, options)
         for threshold, path in zip(options.thresholds, paths, strict=True):
             lut = tree.cut(threshold, edits=edits)
             if selected is not None:
@@ -121,6 +129,17 @@ def open_edits(fragments: Fragments, options: EditsInput, tree: MergeTree) -> Ed
     with naming(path):
         rows_of(edits, tree.ids)
     return edits
+
+
+def made_of_tree_and_edits(
+    fragments: Fragments, edges: EdgesInput, options: EditsInput
+) -> dict[str, dict[str, Any]]:
+    """What a cut of the merge tree is made of, for its mark: new edits beside the graph make it stale."""
+    made_of = {"merge tree": source(merge_tree_path(fragments, edges))}
+    if options.edits != "none":
+        path = options.edits or files.join(rag_directory_of(fragments), FILE_NAME)
+        made_of[EDITS] = source_of_edits(normalise_path(path))
+    return made_of
 
 
 def edits_fact(edits: Edits) -> dict[str, int]:

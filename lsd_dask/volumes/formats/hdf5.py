@@ -4,34 +4,37 @@ Those of others are read, too: ``axistags`` and ``element_size_um``, labels of d
 scales, whose values are the centres of voxels, as coordinates are in netCDF. Groups may have what datasets
 lack.
 
-A file is written by one process at a time: HDF5 has no other way.
+A file is written by one process at a time: HDF5 has no other way. h5py comes with the extra `hdf5`.
 
 References
 ----------
 .. [1] https://cremi.org/data/
 """
 
+import importlib
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ...space.grids import TOLERANCE, Grid
 from ...space.neighborhoods import KEY, frozen
-from ...storage import files
+from ...storage import disks, files
 from ...storage.files import split_at
 from ...storage.missing import missing_array
 from ..stored import StoredVolume, chunk_shape_for
 from .attributes import KEYS, source_from_attributes, volume_attributes
 from .layouts import Source, Stated, layout_of
 from .zarr_creating import is_remote
+
+if TYPE_CHECKING:
+    import h5py
 
 #: What ends the name of an HDF5 file.
 SUFFIXES = (".h5", ".hdf", ".hdf5")
@@ -55,11 +58,11 @@ class StoredHDF5(StoredVolume):
     one_writer: ClassVar[bool] = True
 
     def _load(self, selection: tuple[Any, ...]) -> NDArray[Any]:
-        with _readable(self.path), h5py.File(self.file, "r") as file:
+        with _readable(self.path), _h5py().File(self.file, "r") as file:
             return np.asarray(file[self.dataset][selection])
 
     def _store(self, selection: tuple[Any, ...], voxels: NDArray[Any]) -> None:
-        with _readable(self.path), h5py.File(self.file, "r+") as file:
+        with _readable(self.path), _h5py().File(self.file, "r+") as file:
             file[self.dataset][selection] = voxels
 
 
@@ -100,6 +103,8 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
     ------
     FileNotFoundError
         If the file or the dataset does not exist; the message lists the datasets that do.
+    ModuleNotFoundError
+        If h5py is not installed.
     ValueError
         If the file is remote or not HDF5, if the path names a group of several datasets, or if axes or
         attributes cannot be those of a volume.
@@ -109,6 +114,7 @@ def open_hdf5(path: str, stated: Mapping[str, Any]) -> StoredHDF5:
         raise ValueError(f"{path}: HDF5 is read from local files only; copy the file, or convert it to zarr")
     if not Path(file_path).is_file():
         raise FileNotFoundError(f"{file_path}: there is no such HDF5 file")
+    h5py = _h5py()
     if not h5py.is_hdf5(file_path):
         raise ValueError(f"{file_path}: this is not an HDF5 file, or one that was cut short")
     with _readable(path), h5py.File(file_path, "r") as file:
@@ -178,6 +184,8 @@ def created_hdf5(
         If the file is remote or damaged, or the path names no dataset.
     OSError
         If somebody else changed the file meanwhile.
+    ModuleNotFoundError
+        If h5py is not installed.
     """
     file_path, name = split_at(path, SUFFIXES) or (path, "")
     if is_remote(path):
@@ -186,7 +194,8 @@ def created_hdf5(
         raise ValueError(f"{path}: expected a file and the name of a dataset, such as {path}/volumes/raw")
     if Path(file_path).is_dir():
         raise IsADirectoryError(f"{file_path}: found a folder, expected an HDF5 file")
-    Path(file_path).parent.mkdir(parents=True, exist_ok=True)
+    h5py = _h5py()
+    disks.make_folder(Path(file_path).parent)
     lead = () if channels is None else (channels,)
     chunk = tuple(chunk_shape or chunk_shape_for([max(n, 1) for n in grid.shape]))
     chunk = tuple(min(c, max(n, 1)) for c, n in zip(chunk, grid.shape, strict=True))
@@ -223,12 +232,15 @@ def created_hdf5(
         )
         if state != (files.version(file_path) if Path(file_path).exists() else None):
             raise OSError(f"{file_path}: was changed by somebody else while {name} was written; try again")
-        Path(beside).replace(file_path)
+        # HDF5 leaves it to the system when what it closed is on the disk.
+        disks.sync_file(beside)
+        disks.rename(beside, file_path)
     finally:
         Path(beside).unlink(missing_ok=True)
 
 
-def _check_free(file: h5py.File, name: str, path: str, overwrite: bool) -> None:
+def _check_free(file: "h5py.File", name: str, path: str, overwrite: bool) -> None:
+    h5py = _h5py()
     for end, letter in enumerate(name):
         if letter == "/" and isinstance(file.get(name[:end]), h5py.Dataset):
             raise NotADirectoryError(f"{path}: {name[:end]} is a dataset, which cannot hold another")
@@ -242,6 +254,13 @@ def _check_free(file: h5py.File, name: str, path: str, overwrite: bool) -> None:
         )
 
 
+def _h5py() -> Any:
+    try:
+        return importlib.import_module("h5py")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("HDF5 files need h5py: pip install 'lsd-dask[hdf5]'") from error
+
+
 @contextmanager
 def _readable(path: str) -> Iterator[None]:
     """ValueError, naming the path, for what HDF5 finds wrong with a file; it has but one error for that."""
@@ -253,13 +272,13 @@ def _readable(path: str) -> Iterator[None]:
         raise ValueError(f"{path}: the HDF5 file is damaged or was cut short ({error})") from error
 
 
-def _attributes(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+def _attributes(node: "h5py.Group | h5py.Dataset") -> dict[str, Any]:
     return {key: _plain(node.attrs[key]) for key in (*KEYS, KEY) if key in node.attrs}
 
 
 def _plain(value: Any) -> Any:
     """Attribute as JSON would give it: lists for arrays, str for bytes."""
-    if isinstance(value, h5py.Empty):
+    if isinstance(value, _h5py().Empty):
         return None
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -268,7 +287,7 @@ def _plain(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _with_dimensions(own: Source, dataset: h5py.Dataset) -> Source:
+def _with_dimensions(own: Source, dataset: "h5py.Dataset") -> Source:
     """What a dataset says, and what the labels and scales of its dimensions say beside that."""
     labels = [dimension.label or None for dimension in dataset.dims]
     scales = [dimension[0] if len(dimension) else None for dimension in dataset.dims]
@@ -294,14 +313,14 @@ def _with_dimensions(own: Source, dataset: h5py.Dataset) -> Source:
     )
 
 
-def _has_values(scale: h5py.Dataset) -> bool:
+def _has_values(scale: "h5py.Dataset") -> bool:
     # netCDF has a scale also for dimensions without coordinates.
     about = _plain(scale.attrs.get("NAME", b""))
     is_number = scale.ndim == 1 and scale.dtype.kind in "iuf"
     return is_number and not str(about).startswith("This is a netCDF dimension but not a netCDF variable")
 
 
-def _line(scale: h5py.Dataset | None, n: int) -> tuple[float | None, float | None]:
+def _line(scale: "h5py.Dataset | None", n: int) -> tuple[float | None, float | None]:
     """Voxel size and lower corner along a dimension, from the centres of voxels in its scale."""
     if scale is None or not _has_values(scale):
         return None, None
@@ -320,9 +339,10 @@ def _line(scale: h5py.Dataset | None, n: int) -> tuple[float | None, float | Non
     return float(f"{size:.12g}"), float(f"{centres[0] - size / 2:.12g}")
 
 
-def _find(file: h5py.File, name: str, path: str) -> h5py.Dataset:
+def _find(file: "h5py.File", name: str, path: str) -> "h5py.Dataset":
     names: list[str] = []
-    file.visititems(lambda key, item: names.append(key) if isinstance(item, h5py.Dataset) else None)
+    dataset = _h5py().Dataset
+    file.visititems(lambda key, item: names.append(key) if isinstance(item, dataset) else None)
     below = [key for key in names if not name or key == name or key.startswith(f"{name}/")]
     if len(below) == 1:
         return file[below[0]]

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from ...space.grids import Grid
+from ...storage import files
 from ...storage.files import split_at
 from ...storage.missing import missing_array
+from ...storage.replacing import left_of, replaced, settle
 from ...storage.stores import is_remote
 from .attributes import axes_of, shifted_transform, source_from_attributes
 from .layouts import Layout, Source, Stated, layout_of
@@ -33,7 +35,6 @@ from .tensorstore_volumes import (
     naming_errors,
     open_store,
     read_json,
-    replaced,
     stored_tensor,
     write_json,
 )
@@ -153,6 +154,7 @@ def created_n5(
     root, name = split_at(path, SUFFIXES) or (path, "")
     if not name:
         raise ValueError(f"{path}: expected a container and the name of an array in it, such as {path}/raw")
+    settle(path, _own)
     there = "dimensions" in read_json(path, _ATTRIBUTES)
     if there and not overwrite:
         raise FileExistsError(f"{path}: an array is already there; pass overwrite=True to replace it")
@@ -164,8 +166,13 @@ def created_n5(
         return
     if not there:
         check_unused(path, path)
-    with replaced(path, path) as beside:
+    with replaced(path, path, _own) as beside:
         yield _create(path, beside, grid, dtype, channels, more, block_shape)
+
+
+def _own(where: str) -> set[str]:
+    """Names of what is in a folder that belongs to the array: its blocks are numbered."""
+    return {_ATTRIBUTES, *(name for name in files.names(where) if name.isdigit())}
 
 
 def _create(
@@ -252,7 +259,7 @@ def _nothing_there(path: str, level: int) -> str:
     root, wanted = split_at(path, SUFFIXES) or (path, "")
     if is_remote(root) or not Path(root).is_dir():
         return f"{path}: there is no N5 array, and no group with the level s{level}"
-    return missing_array(root, wanted, sorted(_arrays_below(Path(root), "")))
+    return missing_array(root, wanted, sorted(_arrays_below(Path(root), ""))) + left_of(path)
 
 
 def _arrays_below(folder: Path, name: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ from ...space.neighborhoods import KEY, on_coarser_level
 from ...space.units import UNKNOWN, is_unit
 from ...storage import files
 from ...storage.names import check_key
+from ...storage.replacing import left_of, replaced, settle
 from .layouts import Layout, Source, Stated, layout_of
 from .tensorstore_volumes import (
     StoredTensor,
@@ -34,7 +35,6 @@ from .tensorstore_volumes import (
     naming_errors,
     open_store,
     read_json,
-    replaced,
     stored_tensor,
     write_json,
 )
@@ -87,7 +87,9 @@ def open_precomputed(path: str, level: int, stated: Mapping[str, Any]) -> Stored
     info = read_json(where, "info")
     scales = info.get("scales")
     if scales is None:
-        raise FileNotFoundError(f"{path}: there is no precomputed volume: expected a file {where}/info")
+        raise FileNotFoundError(
+            f"{path}: there is no precomputed volume: expected a file {where}/info{left_of(where)}"
+        )
     if not isinstance(scales, list) or not all(isinstance(scale, dict) for scale in scales):
         raise ValueError(f"{path}: scales in {where}/info: found {shown(scales)}, expected a list of scales")
     if not 0 <= level < len(scales):
@@ -171,6 +173,7 @@ def created_precomputed(
         **_multiscale(dtype, channels),
         "scale_metadata": _scale(path, grid, dtype, channels, block_shape, chunk_shape),
     }
+    settle(where, _own)
     there = read_json(where, "info")
     if is_remote(where) and not (overwrite and there):
         # Stores that tensorstore writes to cannot move anything.
@@ -181,8 +184,17 @@ def created_precomputed(
     else:
         if not there:
             check_unused(path, where)
-        with replaced(path, where) as beside:
+        with replaced(path, where, _own) as beside:
             yield _create(path, beside, spec, grid, channels, more)
+
+
+def _own(where: str) -> set[str]:
+    """Names of what is in a folder that belongs to the volume; meshes, skeletons and the like do not."""
+    scales = read_json(where, "info").get("scales")
+    keys = (
+        [scale.get("key") for scale in scales if isinstance(scale, dict)] if isinstance(scales, list) else []
+    )
+    return {"info", *(key.partition("/")[0] for key in keys if isinstance(key, str))}
 
 
 @contextmanager

@@ -151,44 +151,6 @@ def check_volume(path: str, grid: Grid, dtype: np.dtype[Any], types: Sequence[st
         raise ValueError(f"{path}: found voxels of {dtype}, expected one of {', '.join(types)}")
 
 
-@contextmanager
-def replaced(path: str, where: str) -> Iterator[str]:
-    """Let a local folder be written beside its place, and moved there when complete.
-
-    Parameters
-    ----------
-    path : str
-        Of the volume, for messages.
-    where : str
-        Its place. A folder that is there is replaced; it stays as it is if writing the other one fails.
-
-    Yields
-    ------
-    str
-        The folder to write.
-
-    Raises
-    ------
-    ValueError
-        If it is a URL.
-    """
-    if is_remote(where):
-        raise ValueError(f"{path}: a volume is already there, and only local ones are replaced; remove it")
-    beside, old = (f"{where}.{name}.partial" for name in ("new", "old"))
-    files.remove(beside)
-    try:
-        yield beside
-    except BaseException:
-        files.remove(beside)
-        raise
-    files.remove(old)
-    Path(where).parent.mkdir(parents=True, exist_ok=True)
-    if Path(where).exists():
-        Path(where).rename(old)
-    Path(beside).rename(where)
-    files.remove(old)
-
-
 def check_unused(path: str, where: str) -> None:
     """Check that a local folder where there is no volume yet holds nothing else.
 

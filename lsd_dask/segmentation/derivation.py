@@ -23,13 +23,17 @@ import zarr
 from ..blockwise.blocks import BlockGrid
 from ..blockwise.ledgers import Ledger
 from ..storage import files, parquet
-from .formats import zarr_creating
-from .formats.zarr_creating import normalise_path
-from .opening import is_zarr
-from .stored import MARK
+from ..volumes.formats import zarr_creating
+from ..volumes.formats.zarr_creating import normalise_path
+from ..volumes.opening import is_zarr
+from ..volumes.stored import MARK
+from .edits import Edits
 
 #: Inputs without which what was made of them is of no use.
 _ESSENTIAL = ("fragments", "graph", "merge tree", "finer level")
+
+#: Role of a table of edits, which has no run: its content counts.
+EDITS = "edits"
 
 _TABLE = ".parquet"
 
@@ -107,6 +111,15 @@ def mark_of(path: str) -> Mapping[str, Any]:
     return mark if isinstance(mark, Mapping) else {}
 
 
+def source_of_edits(path: str) -> dict[str, Any]:
+    """Path and digest of the edits that something honours; those of a table that is not there are none."""
+    return {"path": path, "run": _edits_at(path)}
+
+
+def _edits_at(path: str) -> str:
+    return (Edits.read(path) if files.is_file(path) else Edits()).digest
+
+
 class Derivation:
     """What is stale in a container; each array and table is looked at once.
 
@@ -137,6 +150,10 @@ class Derivation:
             if not _is_source(entry):
                 continue
             path = _to(self._container, entry["path"])
+            if role == EDITS:
+                if (told := self._reason_of_edits(path, entry)) is not None:
+                    return told
+                continue
             if not self._there(path):
                 inside = path.startswith(f"{self._container}/")
                 if inside and role in _ESSENTIAL:
@@ -160,6 +177,13 @@ class Derivation:
         """The tables below a folder that are stale, with the reason; those of cells of an octree left out."""
         found = {path: self.stale(path) for path in _tables_below(directory)}
         return {path: reason for path, reason in found.items() if reason is not None}
+
+    def _reason_of_edits(self, path: str, entry: Mapping[str, Any]) -> str | None:
+        try:
+            same = _edits_at(path) == entry["run"]
+        except ValueError:
+            return f"made with the edits of {entry['path']}, which cannot be read"
+        return None if same else f"made with the edits of {entry['path']}, which are others now"
 
     def _mark(self, path: str) -> Mapping[str, Any]:
         if path not in self._marks:
