@@ -10,7 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 from hypothesis import settings
 
-from .steps import save_tissue_with_mask
+from .helpers.steps import save_tissue_with_mask
 
 #: Where files in memory may lie, and how much room the tests need there.
 MEMORY, ROOM = Path("/dev/shm"), 6 << 30

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..refusals import snapshot
+from ..helpers.refusals import snapshot
 from .house import containers, pictures, tables
 
 

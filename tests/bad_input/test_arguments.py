@@ -12,7 +12,7 @@ import lsd_dask as ld
 from lsd_dask.space.grids import Grid
 from lsd_dask.volumes.dask_arrays import label
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .house import LABELS, PLACE, SHAPE, ZYX
 
 

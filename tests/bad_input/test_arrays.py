@@ -10,7 +10,7 @@ from dask.delayed import delayed
 
 import lsd_dask as ld
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .house import AFFINITIES, LABELS, LUT, SHAPE, ZYX, as_kind, named, placed
 
 FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {

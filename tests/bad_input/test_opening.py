@@ -8,7 +8,7 @@ import pytest
 
 import lsd_dask as ld
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .house import LABELS, LUT, METADATA
 
 type Row = tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]

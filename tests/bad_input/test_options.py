@@ -10,17 +10,8 @@ import pytest
 
 import lsd_dask as ld
 
-from ..refusals import refused
-from .house import (
-    AFFINITIES,
-    GRAPH,
-    LABELS,
-    SHAPE,
-    TREE,
-    as_kind,
-    named,
-    placed,
-)
+from ..helpers.refusals import refused
+from .house import AFFINITIES, GRAPH, LABELS, SHAPE, TREE, as_kind, named, placed
 
 type Options = tuple[dict[str, Any], type[Exception], str]
 

@@ -12,7 +12,7 @@ from dask.delayed import delayed
 import lsd_dask as ld
 from lsd_dask.volumes.stored import StoredVolume
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .house import AFFINITIES, LABELS, METADATA, ZYX, cut, named, placed
 
 DEPTHS = [0, 1, 2, 3, 4, 5, 6, 9]

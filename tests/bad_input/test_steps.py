@@ -10,7 +10,7 @@ import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.blockwise.runs import RunFailedError
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .house import AFFINITIES, METADATA, PLACE, cut, only_file
 
 

@@ -12,7 +12,7 @@ import lsd_dask as ld
 from lsd_dask.segmentation.agglomeration import LookupTable, MergeTree
 from lsd_dask.segmentation.region_graph import RegionGraph
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .house import LABELS, LUT, TREE, as_kind
 
 
