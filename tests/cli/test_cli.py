@@ -24,7 +24,7 @@ from lsd_dask.workflows.config.loading import load_config
 from lsd_dask.workflows.config.options import Config
 from lsd_dask.workflows.config.steps import STEPS, FindSegmentsConfig, SegmentConfig
 
-from .steps import workflow_that
+from ..helpers.steps import workflow_that
 
 COMMANDS = {model.step.replace("_", "-"): model for model in STEPS}
 

@@ -22,7 +22,7 @@ from lsd_dask.cli.main import main
 from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config
 from lsd_dask.workflows.config.steps import STEPS
 
-from .steps import workflow_that
+from ..helpers.steps import workflow_that
 from .test_layout import FLOORS
 
 ROOT = Path(__file__).parents[2]

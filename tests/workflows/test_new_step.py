@@ -18,7 +18,7 @@ from lsd_dask.workflows import registry, steps
 from lsd_dask.workflows.config.loading import ConfigError, load_config
 from lsd_dask.workflows.step import BlockStep
 
-from .tissue import tissue
+from ..helpers.tissue import tissue
 
 #: The folder of the one file.
 ADDED = Path(__file__).parent / "added_steps"
