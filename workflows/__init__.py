@@ -6,6 +6,7 @@ dask cluster, can be run again after it was interrupted, and returns what it wro
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
@@ -57,10 +58,10 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     # Late, so that a command line that only prints its help does not wait for numba.
-    if name not in __all__:
+    place = f".{_ELSEWHERE.get(name, f'steps.{name}')}"
+    if name.startswith("_") or importlib.util.find_spec(place, __name__) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_ELSEWHERE.get(name, f'steps.{name}')}", __name__)
-    globals()[name] = getattr(module, name)
+    globals()[name] = getattr(importlib.import_module(place, __name__), name)
     return globals()[name]
 
 

@@ -1,16 +1,13 @@
 """One block of a step in this process, for debugging: ``lsd-dask run-block``."""
 
-import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from .config.loading import load_config
-from .config.steps import STEPS
-from .running.outputs import BlockDone, console, foreground, in_bold
-
-#: Steps that are not done in blocks of their own.
-_WHOLE = ("segment", "find_segments", "evaluate_annotations", "compare", "build_pyramid")
+from .registry import block_step_named
+from .running.outputs import console, in_bold
+from .running.plans import execute_block
 
 
 def run_block(
@@ -40,20 +37,14 @@ def run_block(
     ValueError
         If there is no such step or block, or nothing is left to be done in blocks.
     """
-    models = {model.step: model for model in STEPS if model.step not in _WHOLE}
-    if step not in models:
-        raise ValueError(f"there is no step {step!r} that is done in blocks, expected {', '.join(models)}")
-    checked = load_config(models[step], config, **options)
-    function = getattr(importlib.import_module(f"{__package__}.steps.{step}"), step)
-    try:
-        with foreground(block):
-            function(checked)
-    except BlockDone as done:
-        facts: dict[str, Any] = done.args[0]
-        told = ", ".join(f"{name} {value}" for name, value in facts.items())
-        console.print(in_bold(step, f": block {block} is done: {told}"))
-        return facts
-    raise ValueError(
-        f"{step}: the sum over all blocks is there already, so no block is left to be run; resume=False "
-        "begins anew"
-    )
+    found = block_step_named(step)
+    plan = found.plan(load_config(found.model, config, **options))
+    facts = execute_block(plan, block)
+    if facts is None:
+        raise ValueError(
+            f"{step}: the sum over all blocks is there already, so no block is left to be run; resume=False "
+            "begins anew"
+        )
+    told = ", ".join(f"{name} {value}" for name, value in facts.items())
+    console.print(in_bold(step, f": block {block} is done: {told}"))
+    return facts

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from lsd_dask.cli.tools import TOOLS
 from lsd_dask.space.units import is_unit
-from lsd_dask.workflows.config.describing import option_type
+from lsd_dask.workflows import registry
+from lsd_dask.workflows.config.describing import example, option_type
 from lsd_dask.workflows.config.fields import nearest
 from lsd_dask.workflows.config.loading import ConfigError
 from lsd_dask.workflows.config.options import Config
-from lsd_dask.workflows.config.steps import STEPS
 
 #: Exit codes: the run failed; what the user gave cannot be used; the user stopped the run.
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With these codes, for ``--help``, ``--version``, and commands and options that do not exist.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    models = {model.step: model for model in STEPS}
+    models = registry.models()
     if not given or given[0].startswith("-"):
         _top_parser().parse_args(given[:1] or ["--help"])
     command, *rest = given
@@ -148,7 +148,7 @@ _RUN_BLOCK = "Run one block of a step in this process, for debugging."
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    names = {_hyphens(model.step): model.summary for model in STEPS}
+    names = {_hyphens(name): model.summary for name, model in registry.models().items()}
     names |= {"run-block": _RUN_BLOCK, **{name: tool.summary for name, tool in TOOLS.items()}}
     width = max(map(len, names))
     commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in names.items())
@@ -341,7 +341,8 @@ def _is_volumes(hint: Any) -> bool:
 
 
 def _example(model: type[Config]) -> str:
-    return (resources.files("lsd_dask.workflows") / "configs" / f"{model.step}.yaml").read_text("utf-8")
+    written = resources.files("lsd_dask.workflows") / "configs" / f"{model.step}.yaml"
+    return written.read_text("utf-8") if written.is_file() else example(model)
 
 
 def _suggestion(word: str, known: Collection[str], prefix: str) -> str:

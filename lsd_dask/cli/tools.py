@@ -52,6 +52,12 @@ def _status(options: argparse.Namespace) -> None:
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="configuration of segment, a JSON or YAML file")
     parser.add_argument(
+        "--step",
+        metavar="STEP",
+        default="segment",
+        help="command that the configuration is of, one that is done in blocks (default: segment)",
+    )
+    parser.add_argument(
         "--num-workers",
         type=int,
         nargs="+",
@@ -63,7 +69,9 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     plans = importlib.import_module("lsd_dask.workflows.planning")
-    plans.print_plan(plans.plan(options.config, workers=options.num_workers))
+    plans.print_plan(
+        plans.plan(options.config, step=options.step.replace("-", "_"), workers=options.num_workers)
+    )
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:

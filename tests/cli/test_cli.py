@@ -23,7 +23,8 @@ from lsd_dask.workflows import step
 from lsd_dask.workflows.config.loading import load_config
 from lsd_dask.workflows.config.options import Config
 from lsd_dask.workflows.config.steps import STEPS, FindSegmentsConfig, SegmentConfig
-from lsd_dask.workflows.step import workflow
+
+from ..helpers.steps import workflow_that
 
 COMMANDS = {model.step.replace("_", "-"): model for model in STEPS}
 
@@ -183,20 +184,19 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """Workflows that only note what they were asked to do."""
     noted = Runs()
     for model in STEPS:
-        monkeypatch.setattr(workflows, model.step, workflow(model)(noted.append), raising=False)
+        monkeypatch.setattr(workflows, model.step, workflow_that(noted.append, model), raising=False)
     # Of what did not run there is no report.
-    monkeypatch.setattr(step, "reported", lambda _: nullcontext())
+    monkeypatch.setattr(step, "reported", lambda *_: nullcontext())
     return noted
 
 
 def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
     """Let a workflow raise, and return the command that runs it."""
 
-    @workflow(FindSegmentsConfig)
-    def find_segments(config: FindSegmentsConfig) -> None:
+    def fail(config: FindSegmentsConfig) -> None:
         raise error
 
-    monkeypatch.setattr(workflows, "find_segments", find_segments, raising=False)
+    monkeypatch.setattr(workflows, "find_segments", workflow_that(fail, FindSegmentsConfig), raising=False)
     return ["find-segments", "--fragments-file", "f.zarr"]
 
 
@@ -223,7 +223,7 @@ class TestOptions:
         arguments = [part for key in sorted(keys) for part in arguments_for(key)]
         noted = Runs()
         with pytest.MonkeyPatch.context() as patch:
-            step = workflow(FindSegmentsConfig)(noted.append)
+            step = workflow_that(noted.append, FindSegmentsConfig)
             patch.setattr(workflows, "find_segments", step, raising=False)
             assert main(["find-segments", str(path), *arguments]) == 0
 

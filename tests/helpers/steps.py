@@ -1,5 +1,6 @@
 """What tests of single steps share: tissue on disk, short ways to run them and to look at their output."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 
 import lsd_dask as ld
 from lsd_dask import workflows
+from lsd_dask.workflows.config.options import Config
+from lsd_dask.workflows.step import Step, workflow
 
 from .tissue import SHAPE, VOXEL_SIZE, tissue
 
@@ -46,3 +49,16 @@ def in_memory(**options: Any) -> np.ndarray:
 def snapshot(folder: Path) -> dict[str, int]:
     """When each file was last written."""
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def workflow_that(does: Callable[[Any], Any], model: type[Config]) -> Any:
+    """The function of a step with these options that does something else."""
+
+    class Other(Step):
+        container = "out_file"
+
+        def run(self, options: Any) -> Any:
+            return does(options)
+
+    Other.model = model
+    return workflow(Other())

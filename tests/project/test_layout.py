@@ -39,6 +39,7 @@ FLOORS = (
     "workflows.reports",
     "workflows.step",
     "workflows.steps",
+    "workflows.registry",
     "workflows.planning",
     "workflows",
     "cli",

@@ -21,8 +21,8 @@ from lsd_dask import save_volume, synthetic, workflows
 from lsd_dask.cli.main import main
 from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config
 from lsd_dask.workflows.config.steps import STEPS
-from lsd_dask.workflows.step import workflow
 
+from ..helpers.steps import workflow_that
 from .test_layout import FLOORS
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ class TestCommands:
         """Steps that do nothing but note what they were asked to do."""
         noted: list[Config] = []
         for model in STEPS:
-            monkeypatch.setattr(workflows, model.step, workflow(model)(noted.append), raising=False)
+            monkeypatch.setattr(workflows, model.step, workflow_that(noted.append, model), raising=False)
         return noted
 
     @with_blocks("sh")

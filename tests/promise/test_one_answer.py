@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import lsd_dask as ld
 from lsd_dask import workflows
 from lsd_dask.segmentation.watershed import CAP
-from lsd_dask.workflows.steps import scoring
+from lsd_dask.workflows.steps import _scoring
 
 from ..helpers.jobs import PATIENCE, container, fewer_examples, jobs, relabelled, voxel_size_of
 from ..helpers.tissue import SHAPE, tissue
@@ -39,7 +39,7 @@ def client() -> Iterator[Client]:
         pytest.MonkeyPatch.context() as patch,
     ):
         # A plot is no answer, and takes as long as all else of such small volumes.
-        patch.setattr(scoring, "draw", lambda *args, **options: {})
+        patch.setattr(_scoring, "draw", lambda *args, **options: {})
         yield client
 
 

@@ -19,7 +19,7 @@ from lsd_dask.workflows.config.loading import ConfigError, load_config
 from lsd_dask.workflows.config.options import OBSOLETE_KEYS, Config, FragmentOptions, Thresholds
 from lsd_dask.workflows.config.steps import STEPS
 from lsd_dask.workflows.config.train import TrainConfig
-from lsd_dask.workflows.step import workflow
+from lsd_dask.workflows.step import Step, workflow
 
 from ..helpers.users_configs import USERS_CONFIGS
 
@@ -389,8 +389,11 @@ def test_defaults_are_those_of_the_library():
             assert (FragmentOptions.model_fields[key].default or None) == (parameter.default or None), key
 
 
-@workflow(steps.FindSegmentsConfig)
-def count_thresholds(config: steps.FindSegmentsConfig) -> int:
+class CountThresholdsConfig(steps.FindSegmentsConfig):
+    step = "count_thresholds"
+
+
+class CountThresholds(Step[CountThresholdsConfig]):
     """Count thresholds.
 
     They are those of the lookup tables.
@@ -400,7 +403,15 @@ def count_thresholds(config: steps.FindSegmentsConfig) -> int:
     int
         Their number.
     """
-    return len(config.thresholds)
+
+    model = CountThresholdsConfig
+    container = "fragments_file"
+
+    def run(self, options: CountThresholdsConfig) -> int:
+        return len(options.thresholds)
+
+
+count_thresholds = workflow(CountThresholds())
 
 
 class TestWorkflow:
@@ -433,7 +444,7 @@ class TestWorkflow:
         assert "thresholds_step : float, default: 0.02\n    Step between two thresholds.\n" in document
 
     def test_knows_its_model_and_can_be_sent_to_workers(self):
-        assert count_thresholds.model is steps.FindSegmentsConfig
+        assert count_thresholds.model is CountThresholdsConfig
         assert pickle.loads(pickle.dumps(count_thresholds)) is count_thresholds
 
 

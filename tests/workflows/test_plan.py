@@ -22,8 +22,9 @@ from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.overlap import StoredReader
 from lsd_dask.volumes.saving import create_volume
 from lsd_dask.workflows.config.loading import ConfigError
-from lsd_dask.workflows.planning import Plan, StepPlan, _voxels_read, plan
+from lsd_dask.workflows.planning import Plan, StepCost, plan
 from lsd_dask.workflows.running import memory, rates
+from lsd_dask.workflows.running.costs import voxels_read
 
 from ..helpers.tissue import tissue
 
@@ -52,7 +53,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def step_of(found: Plan, name: str) -> StepPlan:
+def step_of(found: Plan, name: str) -> StepCost:
     (step,) = [step for step in found.steps if step.step == name]
     return step
 
@@ -139,7 +140,7 @@ def test_voxels_that_are_read(axes: Sequence[tuple[int, int, int]]) -> None:
             for s, d, n in zip(one.region, depth, shape, strict=True)
         ]
         read += math.prod(grown)
-    assert _voxels_read(shape, block, depth) == read
+    assert voxels_read(shape, block, depth) == read
 
 
 def test_with_a_trained_network(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ class TestInterrupted:
             from pathlib import Path
             from distributed import Client
             from lsd_dask import workflows
-            from lsd_dask.workflows import running
+            from lsd_dask.workflows.running import outputs as running
 
             def kill(summary):
                 if summary.computed == 5:

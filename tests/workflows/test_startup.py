@@ -7,9 +7,9 @@ import sys
 TASKS = """
 from lsd_dask.blockwise.runs import RecordedTask
 from lsd_dask.workflows.graph.counting import _CountBlock
-from lsd_dask.workflows.evaluate_volumes import _OverlapBlock
-from lsd_dask.workflows.extract_fragments import RelabelBlock, _ExtractBlock
-from lsd_dask.workflows.lsds import _DescribeBlock
+from lsd_dask.workflows.steps.evaluate_volumes import _OverlapBlock
+from lsd_dask.workflows.steps.extract_fragments import RelabelBlock, _ExtractBlock
+from lsd_dask.workflows.steps.lsds import _DescribeBlock
 """
 
 #: Packages that take long to import. This fails where `lsd_dask.segmentation.watershed`

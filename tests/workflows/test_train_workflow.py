@@ -53,7 +53,7 @@ def test_from_stored_volumes_to_a_checkpoint(container, tmp_path):
 
 
 def test_without_a_terminal_the_loss_is_told_in_lines(container, monkeypatch, capsys):
-    monkeypatch.setattr(import_module("lsd_dask.workflows.train"), "TELL_EVERY", 0.0)
+    monkeypatch.setattr(import_module("lsd_dask.workflows.steps.train"), "TELL_EVERY", 0.0)
     workflows.train(options(container))
     told = re.findall(r"^  (\d) of 6 steps, loss \d\.\d{4}$", capsys.readouterr().err, re.MULTILINE)
     assert told == [*"123456"]

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import os
 import textwrap
 import typing
@@ -73,6 +74,23 @@ def docstring(model: type[Config], body: Callable[..., Any]) -> str:
     head, tail = (text, "") if first_section < 0 else (text[:first_section], text[first_section:])
     options = [_parameter(model, key) for key in _keys(model)]
     return "\n".join([f"{head}\n", _CONFIG_PARAMETER.format(name=model.__name__), *options]) + tail
+
+
+def example(model: type[Config]) -> str:
+    """Return a configuration (YAML) that explains every key, for a step that comes without one."""
+    lines = [f"# {model.summary} Keys that are commented out show their default."]
+    for _, keys in model.sections():
+        for key in keys:
+            field = model.model_fields[key]
+            lines += [
+                "",
+                textwrap.fill(model.describe(key), 100, initial_indent="# ", subsequent_indent="# "),
+            ]
+            if field.is_required():
+                lines.append(f"{key}: {json.dumps(next(iter(field.examples or ()), None))}")
+            else:
+                lines.append(f"# {key}: {json.dumps(field.default)}")
+    return "\n".join(lines) + "\n"
 
 
 _CONFIG_PARAMETER = """\

@@ -57,3 +57,8 @@ class BuildPyramidConfig(Blocks, RunOptions):
     def out_path(self) -> str | None:
         """Path of the group of the copy, if there is to be one."""
         return array_path(self.out_file, self.out_dataset) if self.out_file and self.out_dataset else None
+
+    @property
+    def out_container(self) -> str:
+        """Path of the container that is written to."""
+        return self.out_file or self.in_file

@@ -80,7 +80,7 @@ class CellsDone:
 
 
 def run_cells(
-    client: Client | None,
+    client: Client,
     options: RunOptions,
     ledger: Ledger,
     cells: Cells,
@@ -106,17 +106,7 @@ def run_cells(
         What is done, by level.
     what
         What is made, for messages.
-
-    Raises
-    ------
-    ValueError
-        Where a single block is to be run in this process.
     """
-    if client is None:
-        raise ValueError(
-            f"{what}: the blocks are done, and cells of an octree are not run alone; run the step itself"
-        )
-    levels = list(levels)
     skipped, total = 0, 0
     peaks: dict[str, int] = {}
     for level in levels:

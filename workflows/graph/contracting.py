@@ -139,7 +139,7 @@ class _Settle(_Cell):
 
 
 def agglomerate_in_cells(
-    client: Client | None,
+    client: Client,
     options: RunOptions,
     ledger: Ledger,
     graph: Cells,

@@ -102,7 +102,7 @@ class AddCell:
 
 
 def add_up_in_cells(
-    client: Client | None,
+    client: Client,
     options: RunOptions,
     ledger: Ledger,
     cells: Cells,

@@ -4,30 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ..config.options import Config, ReportOptions
-
-#: Keys that name what a step writes to, the first one that is given.
-_CONTAINERS = ("out_container", "out_dir", "out_file", "lsds_file", "fragments_file", "in_file")
+from ..config.options import ReportOptions
 
 #: Whether a step is under way that will write the report: its parts need not.
 _under_way: ContextVar[bool] = ContextVar("_under_way", default=False)
 
 
 @contextmanager
-def reported(config: Config) -> Iterator[None]:
+def reported(config: ReportOptions, container: str) -> Iterator[None]:
     """Write the report that a step is asked for once it is done; nothing where it is asked for none.
 
     Parameters
     ----------
     config
         Of the step.
+    container
+        The option that names what the step writes to.
 
     Raises
     ------
     ImportError, OSError
         Before the step begins, if the report could not be written.
     """
-    path = config.report if isinstance(config, ReportOptions) else None
+    path = config.report
     if path is None or _under_way.get():
         yield
         return
@@ -39,18 +38,17 @@ def reported(config: Config) -> Iterator[None]:
     # Of blocks, and of a training whose loss is not finite any more.
     failures = (RunFailedError, FloatingPointError)
     pages.check_report(path)
-    container = next(value for key in _CONTAINERS if (value := getattr(config, key, None)) is not None)
     told = {"step": config.step, **config.model_dump(mode="json")}
     token = _under_way.set(True)
     try:
         yield
     except failures as failure:
         try:
-            pages.write_report(container, path, told)
+            pages.write_report(getattr(config, container), path, told)
         except (OSError, ValueError) as error:
             # What went wrong first is what the user has to know.
             failure.add_note(f"There is no report: {error}")
         raise
     finally:
         _under_way.reset(token)
-    pages.write_report(container, path, told)
+    pages.write_report(getattr(config, container), path, told)

@@ -379,13 +379,13 @@ def check_sum(step: str, size: int, limit: int | None) -> None:
         )
 
 
-def worker_limit(client: Client | None) -> int | None:
+def worker_limit(client: Client) -> int | None:
     """The least memory, in bytes, that a worker of a client has for one block.
 
     Parameters
     ----------
     client
-        Of a cluster; None where a block is run in this process.
+        Of a cluster.
 
     Returns
     -------
@@ -393,8 +393,6 @@ def worker_limit(client: Client | None) -> int | None:
         A worker with several threads works on as many blocks at once, and divides its limit by them. None if
         there is no worker yet, or no limit.
     """
-    if client is None:
-        return None
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] // max(1, worker["nthreads"]) for worker in workers]
     return min((limit for limit in limits if limit), default=None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from lsd_dask.blockwise.blocks import BlockGrid
 from lsd_dask.blockwise.ledgers import Ledger
-from lsd_dask.blockwise.runs import BlockTask, RecordedTask, RunSummary, run_blocks
+from lsd_dask.blockwise.runs import BlockTask, RunSummary, run_blocks
 from lsd_dask.clusters.connecting import session
 from lsd_dask.segmentation.derivation import facts_of_run, mark_of, mark_of_run
 from lsd_dask.space.grids import Grid
@@ -28,22 +27,6 @@ from lsd_dask.volumes.saving import create_volume
 from lsd_dask.volumes.stored import MARK, StoredVolume
 
 from ..config.options import RunOptions
-
-#: Part of the fingerprint in a ledger: to be raised when the code of a step gives another result for the
-#: same input and options, so that what the earlier code made is made anew.
-REVISIONS = {
-    "extract_fragments": 1,
-    "region_graph": 1,
-    "agglomerate": 1,
-    "extract_segmentation": 1,
-    "evaluate_volumes": 1,
-    "lsds": 1,
-    "predict": 1,
-    "build_pyramid": 1,
-}
-
-#: Name of the one block that is to be run in this process, without a cluster.
-_foreground: ContextVar[str | None] = ContextVar("_foreground", default=None)
 
 #: Text is printed as it is: names of files may look like rich's markup or its names of emoji.
 console = Console(
@@ -81,10 +64,8 @@ class StepResult:
 
 
 @contextmanager
-def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client | None]:
+def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client]:
     """The client a step works with: the user's own where one is active, else one for the occasion.
-
-    None where a single block is run in this process.
 
     Parameters
     ----------
@@ -93,9 +74,6 @@ def cluster(options: RunOptions, **started_with: Any) -> Iterator[Client | None]
     **started_with
         More of `lsd_dask.clusters.connecting.connect`, for workers that are started.
     """
-    if _foreground.get() is not None:
-        yield None
-        return
     settings = {
         "num_workers": options.num_workers,
         "memory": options.memory,
@@ -174,9 +152,7 @@ def ledger_for(container: str, step: str, dataset: str, identity: Mapping[str, A
             f"{container} is a file; a step keeps tables beside the arrays, so expected a zarr container. "
             "Save the array to one (lsd_dask.save_volume), or name another container."
         )
-    return Ledger(
-        files.join(container, "runs", step, dataset), {"step": step, "revision": REVISIONS[step], **identity}
-    )
+    return Ledger(files.join(container, "runs", step, dataset), {"step": step, **identity})
 
 
 def prepare(ledger: Ledger, options: RunOptions, *, what: str, outputs: Sequence[str] = ()) -> bool:
@@ -286,26 +262,53 @@ def _holds_something(path: str) -> bool:
     return files.exists(path) if path.endswith(".parquet") else open_node(path) is not None
 
 
-def prepare_volume(
+@dataclass(frozen=True)
+class Output:
+    """A volume that a run writes.
+
+    Attributes
+    ----------
+    name
+        What it is, for results.
+    path
+        Of the array.
+    dtype
+        Of its values.
+    channels
+        How many there are; None for no axis of channels.
+    attributes
+        More of what the array says of itself.
+    """
+
+    name: str
+    path: str
+    dtype: str
+    channels: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare_volumes(
     ledger: Ledger,
     options: RunOptions,
-    path: str,
+    outputs: Sequence[Output],
     grid: Grid,
-    dtype: str,
-    block_shape: Sequence[int],
+    block_shape: tuple[int, ...],
     what: str,
-    channels: int | None = None,
-    attributes: Mapping[str, Any] | None = None,
-    made_of: Mapping[str, Mapping[str, Any]] | None = None,
-) -> StoredVolume:
-    """Open the volume that a run writes, or create it; `made_of` as of `derivation.new_mark`."""
-    check_output(ledger, path, overwrite=options.overwrite)
-    if prepare(ledger, options, what=what, outputs=[path]):
-        _keep_mark(path, mark_of_run(ledger, made_of))
-        return open_stored(path)
-    stored = create_output(ledger, path, grid, dtype, block_shape, channels, attributes, made_of)
-    ledger.begin(BlockGrid(grid.shape, tuple(block_shape)), **facts_of_run(ledger, path))
-    return stored
+    made_of: Mapping[str, Mapping[str, Any]],
+) -> list[StoredVolume]:
+    """Open the volumes that a run writes, or create them; `made_of` as of `derivation.new_mark`."""
+    paths = [output.path for output in outputs]
+    for path in paths:
+        check_output(ledger, path, overwrite=options.overwrite)
+    resumed = prepare(ledger, options, what=what, outputs=paths)
+    mark = mark_of_run(ledger, made_of)
+    if resumed:
+        for path in paths:
+            _keep_mark(path, mark)
+        return [open_stored(path) for path in paths]
+    created = [_create(output, grid, block_shape, mark) for output in outputs]
+    ledger.begin(BlockGrid(grid.shape, block_shape), **facts_of_run(ledger, *paths))
+    return created
 
 
 def _keep_mark(path: str, mark: Mapping[str, Any]) -> None:
@@ -315,28 +318,22 @@ def _keep_mark(path: str, mark: Mapping[str, Any]) -> None:
         array.update_attributes({MARK: dict(mark)})
 
 
-def create_output(
-    ledger: Ledger,
-    path: str,
-    grid: Grid,
-    dtype: str,
-    block_shape: Sequence[int],
-    channels: int | None,
-    attributes: Mapping[str, Any] | None = None,
-    made_of: Mapping[str, Mapping[str, Any]] | None = None,
+def _create(
+    output: Output, grid: Grid, block_shape: tuple[int, ...], mark: Mapping[str, Any]
 ) -> StoredVolume:
     """Create a volume that carries the name of the run that is about to begin."""
+    channels = output.channels
     return create_volume(
-        path,
+        output.path,
         grid.shape if channels is None else (channels, *grid.shape),
-        dtype,
+        output.dtype,
         voxel_size=grid.voxel_size,
         offset=grid.offset,
         units=grid.units,
         dims=grid.dims if channels is None else ("channel", *grid.dims),
         block_shape=block_shape,
         overwrite=True,
-        attributes={**(attributes or {}), MARK: mark_of_run(ledger, made_of)},
+        attributes={**output.attributes, MARK: mark},
     )
 
 
@@ -356,38 +353,17 @@ def hold(ledger: Ledger) -> Iterator[None]:
         yield
 
 
-class BlockDone(Exception):  # noqa: N818 - it ends a step early, and is no error
-    """The one block that was to be run in the foreground is done."""
-
-
-@contextmanager
-def foreground(block: str) -> Iterator[None]:
-    """Let a step run one block in this process, and then end with `BlockDone`."""
-    token = _foreground.set(block)
-    try:
-        yield
-    finally:
-        _foreground.reset(token)
-
-
 def run(
     step: str,
     task: BlockTask[Any],
     grid: BlockGrid,
     ledger: Ledger,
-    client: Client | None,
+    client: Client,
     *,
     resources: Mapping[str, float] | None = None,
     verify: bool = False,
 ) -> RunSummary:
     """Run the blocks of a step under a progress bar; `resources` and `verify` as for `run_blocks`."""
-    name = _foreground.get()
-    if name is not None:
-        block = grid.named(name)
-        console.print(f"{step}: block {name}, voxels {block.place}")
-        ledger.forget(block.name)
-        raise BlockDone(RecordedTask(task, ledger, ledger.recorded_run())(block))
-    assert client is not None
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

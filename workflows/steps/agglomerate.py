@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +21,13 @@ from lsd_dask.volumes.formats.zarr_creating import normalise_path
 from ..config.steps import AgglomerateConfig
 from ..graph.cells import Cells, CellsDone
 from ..graph.contracting import agglomerate_in_cells, remove_cells
-from ..graph.counting import count_graph, graph_tables, rag_directory
+from ..graph.counting import GraphPlan, count_graph, plan_graph, rag_directory
 from ..running.inputs import check_affinities, matching_part, offsets_of, open_input, open_labels
-from ..running.outputs import StepResult, check_own, cluster, console, hold, ledger_for, prepare, report
-from ..step import workflow
+from ..running.outputs import StepResult, check_own, cluster, console, hold, prepare, report
+from ..step import BlockStep, workflow
 
 
-@workflow(AgglomerateConfig)
-def agglomerate(config: AgglomerateConfig) -> StepResult:
+class Agglomerate(BlockStep[AgglomerateConfig]):
     """Build the region graph of fragments and agglomerate it.
 
     Blocks count the pairs of touching fragments; the tables add up to the exact graph of the whole volume. It
@@ -36,86 +36,77 @@ def agglomerate(config: AgglomerateConfig) -> StepResult:
     ``rag`` of the container: the graph (``nodes``, ``edges``), the merge tree (``merges_...``) and each
     edge's score (``edges_...``).
     """
-    started = time.perf_counter()
-    container, dataset = config.fragments_file, config.fragments_dataset
-    fragments = open_labels(config.fragments_path, config)
-    grid = fragments.stored.grid.crop(fragments.part)
-    affinities = matching_part(open_input(config.affs_path), grid, config.fragments_path)
-    check_affinities(affinities)
-    offsets = offsets_of(affinities.stored, config.neighborhood)
-    directory = rag_directory(container, dataset)
-    outputs = check_tables(config)
-    done = None
-    with ExitStack() as graph_kept:
-        with cluster(config) as client:
-            counted = graph_kept.enter_context(
-                count_graph(
-                    client,
-                    config,
-                    container,
-                    dataset,
-                    affinities,
-                    fragments,
-                    CountRegion(lifted(offsets)),
-                    config.octree,
+
+    model = AgglomerateConfig
+    container = "fragments_file"
+
+    def plan(self, options: AgglomerateConfig) -> GraphPlan:
+        """Counting the region graph; see `BlockStep.plan`."""
+        container, dataset = options.fragments_file, options.fragments_dataset
+        fragments = open_labels(options.fragments_path, options)
+        grid = fragments.stored.grid.crop(fragments.part)
+        affinities = matching_part(open_input(options.affs_path), grid, options.fragments_path)
+        check_affinities(affinities)
+        count = CountRegion(lifted(offsets_of(affinities.stored, options.neighborhood)))
+        plan = plan_graph(options, container, dataset, affinities, fragments, count)
+        for path in plan.tables:
+            check_own(plan.ledger, path, overwrite=options.overwrite)
+        for path in self._tables(options):
+            check_own(self._ledger(options), path, overwrite=options.overwrite)
+        return plan
+
+    def run(self, options: AgglomerateConfig) -> StepResult:
+        """Count the graph, and agglomerate it while it is written."""
+        started = time.perf_counter()
+        plan = self.plan(options)
+        outputs = self._tables(options)
+        done = None
+        with ExitStack() as graph_kept:
+            with cluster(options) as client:
+                counted = graph_kept.enter_context(count_graph(plan, client, options.octree))
+                ledger = self._ledger(
+                    options,
+                    # Its tables may still be on their way to the disk.
+                    graph={"path": plan.tables[0], "run": plan.ledger.recorded_run()},
+                    fragments=source(plan.fragments.stored.path),
+                    merge_function=options.merge_function,
                 )
+                if counted.cells is not None:
+                    done = _agglomerate_in_cells(client, options, ledger, counted.cells, outputs)
+            # Workers are not needed, and their memory may be.
+            if counted.cells is None:
+                _agglomerate_whole(options, ledger, counted.whole(), outputs)
+        result = report(
+            StepResult(
+                self.name,
+                {"region graph": plan.directory, "merge tree": outputs[0]},
+                time.perf_counter() - started,
+                counted.run.blocks,
+                counted.run.skipped,
+                facts={
+                    "fragments": counted.nodes,
+                    "edges": counted.edges,
+                    **({} if done is None else done.facts),
+                },
             )
-            graph_run = ledger_for(container, "region_graph", dataset, {}).recorded_run()
-            identity = {
-                # Its tables may still be on their way to the disk.
-                "graph": {"path": graph_tables(directory)[0], "run": graph_run},
-                "fragments": source(fragments.stored.path),
-                "merge_function": config.merge_function,
-            }
-            ledger = ledger_for(
-                container, "agglomerate", files.join(dataset, config.merge_function), identity
+        )
+        if counted.nodes == 0:
+            console.print(
+                "  There are no fragments, which are where affinities are above 0.5 on average. Look at them "
+                "(lsd-dask view): is it the right array, was the network trained for long enough?"
             )
-            if counted.cells is not None:
-                done = _agglomerate_in_cells(client, config, ledger, counted.cells, outputs)
-        # Workers are not needed, and their memory may be.
-        if counted.cells is None:
-            _agglomerate_whole(config, ledger, counted.whole(), outputs)
-    result = report(
-        StepResult(
-            "agglomerate",
-            {"region graph": directory, "merge tree": outputs[0]},
-            time.perf_counter() - started,
-            counted.run.blocks,
-            counted.run.skipped,
-            facts={
-                "fragments": counted.nodes,
-                "edges": counted.edges,
-                **({} if done is None else done.facts),
-            },
-        )
-    )
-    if counted.nodes == 0:
-        console.print(
-            "  There are no fragments, which are where affinities are above 0.5 on average. Look at them "
-            "(lsd-dask view): is it the right array, was the network trained for long enough?"
-        )
-    return result
+        return result
 
+    def _ledger(self, options: AgglomerateConfig, **identity: Any) -> Ledger:
+        dataset = files.join(options.fragments_dataset, options.merge_function)
+        return self.ledger(options.fragments_file, dataset, **identity)
 
-def check_tables(config: AgglomerateConfig) -> list[str]:
-    """Paths of merge tree and scored edges, before any work.
-
-    Raises
-    ------
-    FileExistsError
-        If these, or the tables of the graph, are there and were not written by this step.
-    """
-    container, dataset = config.fragments_file, config.fragments_dataset
-    directory = rag_directory(container, dataset)
-    graph = ledger_for(container, "region_graph", dataset, {})
-    for path in graph_tables(directory):
-        check_own(graph, path, overwrite=config.overwrite)
-    function = config.merge_function
-    tree = ledger_for(container, "agglomerate", files.join(dataset, function), {})
-    outputs = [files.join(directory, f"{table}_{function}.parquet") for table in ("merges", "edges")]
-    for path in outputs:
-        check_own(tree, path, overwrite=config.overwrite)
-    return outputs
+    def _tables(self, options: AgglomerateConfig) -> list[str]:
+        """Paths of merge tree and scored edges."""
+        directory = rag_directory(options.fragments_file, options.fragments_dataset)
+        return [
+            files.join(directory, f"{name}_{options.merge_function}.parquet") for name in ("merges", "edges")
+        ]
 
 
 def _remove_stale(config: AgglomerateConfig) -> None:
@@ -158,7 +149,7 @@ def _agglomerate_whole(
 
 
 def _agglomerate_in_cells(
-    client: Client | None, config: AgglomerateConfig, ledger: Ledger, graph: Cells, outputs: Sequence[str]
+    client: Client, config: AgglomerateConfig, ledger: Ledger, graph: Cells, outputs: Sequence[str]
 ) -> CellsDone | None:
     """Agglomerate a graph that lies in the cells of an octree; None where an earlier run did."""
     container = normalise_path(config.fragments_file)
@@ -177,3 +168,6 @@ def _agglomerate_in_cells(
         # Also what is left of an earlier run that was killed while it removed them.
         remove_cells(cells)
         return done
+
+
+agglomerate = workflow(Agglomerate())

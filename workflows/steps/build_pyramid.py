@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from distributed import Client
 
-from lsd_dask.blockwise.blocks import Block, BlockGrid
-from lsd_dask.blockwise.runs import RunSummary
+from lsd_dask.blockwise.blocks import Block
 from lsd_dask.space.grids import Grid
 from lsd_dask.space.neighborhoods import attributes, on_coarser_level
 from lsd_dask.storage import files
@@ -24,89 +22,88 @@ from lsd_dask.volumes.formats.zarr_creating import (
     normalise_path,
     open_node,
 )
+from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.overlap import StoredReader
 from lsd_dask.volumes.pyramids import DownsampleRegion, Kind, Level, cell_bytes, kind_of, plan_levels
 from lsd_dask.volumes.stored import StoredVolume
 
 from ..config.pyramid import BuildPyramidConfig
+from ..running.costs import Cost
 from ..running.inputs import block_shape_for, identity_of, open_input
-from ..running.memory import BASE, DECODING, WRITING, BytesFor, check_memory, worker_limit
-from ..running.outputs import StepResult, check_output, cluster, hold, ledger_for, prepare_volume, report, run
+from ..running.memory import BASE, DECODING, WRITING, BytesFor
+from ..running.outputs import Output, StepResult, check_output, cluster, report
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import VolumeTask
-from ..step import workflow
+from ..step import Step, workflow
 
 
-@workflow(BuildPyramidConfig)
-def build_pyramid(config: BuildPyramidConfig) -> StepResult:
+class BuildPyramid(Step[BuildPyramidConfig]):
     """Write the coarser levels of a volume, each made of the next finer one, block by block.
 
     A block of a level depends on the voxels it covers alone, so no block shows. The levels are described as
     an OME-NGFF multiscale when all of them are complete. They begin at the lower corner of the volume.
     """
-    started = time.perf_counter()
-    source = open_input(config.in_path)
-    plan = _plan(config, source)
-    finest, summaries = source, []
-    with cluster(config) as client:
-        for name in plan.levels:
-            finest, summary = _make_level(config, plan, name, source, finest, client)
-            summaries.append(summary)
-    _describe(plan, source)
-    return report(
-        StepResult(
-            "build_pyramid",
-            {"pyramid": plan.path},
-            time.perf_counter() - started,
-            sum(summary.blocks for summary in summaries),
-            sum(summary.skipped for summary in summaries),
-            facts={"levels": len(plan.levels)},
-        )
-    )
 
+    model = BuildPyramidConfig
+    container = "out_container"
 
-def _make_level(
-    config: BuildPyramidConfig,
-    plan: "_Plan",
-    name: str,
-    source: StoredVolume,
-    finer: StoredVolume,
-    client: Client | None,
-) -> tuple[StoredVolume, RunSummary]:
-    """Write one level of those that are planned."""
-    level = plan.levels[name]
-    voxels = block_shape_for(source.grid, config.block_size, source.path)
-    block_shape = tuple(min(b, n) for b, n in zip(voxels, level.grid.shape, strict=True))
-    reader = StoredReader(finer, tuple(slice(0, n) for n in finer.grid.shape))
-    making = DownsampleRegion(level.factors, plan.kind)
-    is_copy = max(level.factors) == 1
-    identity = {
-        "finer level": identity_of(reader),
-        "factors": level.factors,
-        "kind": plan.kind,
-        "blocks": block_shape,
-    }
-    ledger = ledger_for(plan.container, "build_pyramid", files.join(plan.group, name), identity)
-    path = files.join(plan.container, plan.group, name)
-    check_output(ledger, path, source.path, overwrite=config.overwrite)
-    blocks = BlockGrid(level.grid.shape, block_shape)
-    with hold(ledger):
-        if not (ledger.is_current() and len(ledger.done()) == len(blocks)):
-            _undescribe(plan, source)
-        needs = _needs(finer, making)
-        check_memory("build pyramid", needs, block_shape, level.grid, worker_limit(client))
-        out = prepare_volume(
-            ledger,
-            config,
-            path,
-            level.grid,
-            str(source.dtype),
-            block_shape,
-            f"level {name}",
-            source.channels,
-            attributes(finer.neighborhood if is_copy else on_coarser_level(finer.neighborhood)),
+    def run(self, options: BuildPyramidConfig) -> StepResult:
+        """Make one level after the other; each is a run over blocks of its own."""
+        started = time.perf_counter()
+        source = open_input(options.in_path)
+        plan = _plan(options, source)
+        finest, summaries = source, []
+        with cluster(options) as client:
+            for name in plan.levels:
+                level = self._plan_level(options, plan, name, source, finest)
+                with held(level, client) as level:
+                    if not (level.ledger.is_current() and len(level.ledger.done()) == len(level.blocks)):
+                        _undescribe(plan, source)
+                    summaries.append(execute(level, client))
+                finest = open_stored(level.outputs[name])
+        _describe(plan, source)
+        return report(
+            StepResult(
+                self.name,
+                {"pyramid": plan.path},
+                time.perf_counter() - started,
+                sum(summary.blocks for summary in summaries),
+                sum(summary.skipped for summary in summaries),
+                facts={"levels": len(plan.levels)},
+            )
         )
-        task = _MakeBlock(out, reader, making)
-        return out, run(f"build pyramid, {name}", task, blocks, ledger, client, verify=config.verify)
+
+    def _plan_level(
+        self, options: BuildPyramidConfig, plan: "_Plan", name: str, source: StoredVolume, finer: StoredVolume
+    ) -> StepPlan:
+        """Plan to write one level of those of the pyramid, of the finer one."""
+        level = plan.levels[name]
+        voxels = block_shape_for(source.grid, options.block_size, source.path)
+        block_shape = tuple(min(b, n) for b, n in zip(voxels, level.grid.shape, strict=True))
+        reader = StoredReader(finer, tuple(slice(0, n) for n in finer.grid.shape))
+        making = DownsampleRegion(level.factors, plan.kind)
+        is_copy = max(level.factors) == 1
+        offsets = finer.neighborhood if is_copy else on_coarser_level(finer.neighborhood)
+        identity = {
+            "finer level": identity_of(reader),
+            "factors": level.factors,
+            "kind": plan.kind,
+            "blocks": block_shape,
+        }
+        ledger = self.ledger(plan.container, files.join(plan.group, name), **identity)
+        path = files.join(plan.container, plan.group, name)
+        check_output(ledger, path, source.path, overwrite=options.overwrite)
+        return StepPlan(
+            what=f"build pyramid, {name}",
+            options=options,
+            ledger=ledger,
+            grid=level.grid,
+            block_shape=block_shape,
+            cost=Cost(_needs(finer, making)),
+            task=lambda out: _MakeBlock(out, reader, making),
+            made=f"level {name}",
+            volumes=[Output(name, path, str(source.dtype), source.channels, attributes(offsets))],
+        )
 
 
 @dataclass(frozen=True)
@@ -257,3 +254,6 @@ def _list_as_labels(path: str, zarr_format: int) -> None:
 
 def _open_group(path: str) -> zarr.Group:
     return zarr.open_group(mode="r+", use_consolidated=False, **opened_with(path, "r+"))
+
+
+build_pyramid = workflow(BuildPyramid())

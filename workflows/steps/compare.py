@@ -18,8 +18,8 @@ from lsd_dask.volumes.formats.zarr_creating import normalise_path
 from ..config.steps import CompareConfig
 from ..reports.scores import at_thresholds
 from ..running.outputs import StepResult, check_made_by, console, report
-from ..step import workflow
-from .scoring import draw, picture_beside
+from ..step import Step, workflow
+from ._scoring import draw, picture_beside
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class Comparison(StepResult):
     reports: Sequence[Report] = ()
 
 
-@workflow(CompareConfig)
-def compare(config: CompareConfig) -> Comparison:
+class Compare(Step[CompareConfig]):
     """Compare the scores of several runs, each at one threshold.
 
     Without ``validation``, the threshold of a run is the one that is best for the run itself, which is too
@@ -49,42 +48,50 @@ def compare(config: CompareConfig) -> Comparison:
     Comparison
         The chosen thresholds and the scores at them, as ``result.reports``.
     """
-    started = time.perf_counter()
-    tables = [ScoreTable.from_parquet(path) for path in config.runs]
-    validation = [ScoreTable.from_parquet(path) for path in config.validation or config.runs]
-    _tell_stale(dict.fromkeys((*config.runs, *(config.validation or ()))))
-    reports = []
-    for path, chosen_on, run, other in zip(
-        config.runs, config.validation or config.runs, tables, validation, strict=True
-    ):
-        with naming(path, chosen_on):
-            reports.append(choose_and_report(other.rows, run.rows, config.metric))
-    names = config.names or _names(config.runs, tables)
-    files.check_writable(config.out_file.rpartition("/")[0] or ".")
-    check_made_by(config.step, config.out_file, overwrite=None)
-    check_replaceable(picture_beside(config.out_file), "the picture of the scores")
-    columns: dict[str, list[object]] = {}
-    for name, run, found in zip(names, tables, reports, strict=True):
-        part = tidy(run.rows)
-        at = [abs(threshold - found.threshold) < 1e-9 for threshold in part["threshold"]]
-        for key, values in {"run": [name] * len(at), **part, "reported": at}.items():
-            columns.setdefault(key, []).extend(values)
-    made_of = {f"scores {n}": source(normalise_path(path)) for n, path in enumerate(config.runs, start=1)}
-    mark = new_mark(config.step, normalise_path(config.out_file).rpartition("/")[0], made_of)
-    told = {"configuration": config.model_dump(mode="json"), "mark": mark}
-    parquet.write_table(config.out_file, columns, told)
-    rows = {name: run.rows for name, run in zip(names, tables, strict=True)}
-    drawn = draw(plot_comparison, rows, picture_beside(config.out_file), metric=config.metric)
-    result = Comparison(
-        "compare",
-        {"scores": config.out_file, **drawn},
-        time.perf_counter() - started,
-        facts={"runs": len(tables)},
-        reports=reports,
-    )
-    report(result)
-    console.print(_shown(dict(zip(names, reports, strict=True))))
-    return result
+
+    model = CompareConfig
+    container = "out_file"
+
+    def run(self, options: CompareConfig) -> Comparison:
+        """Choose the thresholds, and write table and plot."""
+        started = time.perf_counter()
+        tables = [ScoreTable.from_parquet(path) for path in options.runs]
+        validation = [ScoreTable.from_parquet(path) for path in options.validation or options.runs]
+        _tell_stale(dict.fromkeys((*options.runs, *(options.validation or ()))))
+        reports = []
+        for path, chosen_on, run, other in zip(
+            options.runs, options.validation or options.runs, tables, validation, strict=True
+        ):
+            with naming(path, chosen_on):
+                reports.append(choose_and_report(other.rows, run.rows, options.metric))
+        names = options.names or _names(options.runs, tables)
+        files.check_writable(options.out_file.rpartition("/")[0] or ".")
+        check_made_by(options.step, options.out_file, overwrite=None)
+        check_replaceable(picture_beside(options.out_file), "the picture of the scores")
+        columns: dict[str, list[object]] = {}
+        for name, run, found in zip(names, tables, reports, strict=True):
+            part = tidy(run.rows)
+            at = [abs(threshold - found.threshold) < 1e-9 for threshold in part["threshold"]]
+            for key, values in {"run": [name] * len(at), **part, "reported": at}.items():
+                columns.setdefault(key, []).extend(values)
+        made_of = {
+            f"scores {n}": source(normalise_path(path)) for n, path in enumerate(options.runs, start=1)
+        }
+        mark = new_mark(options.step, normalise_path(options.out_file).rpartition("/")[0], made_of)
+        told = {"configuration": options.model_dump(mode="json"), "mark": mark}
+        parquet.write_table(options.out_file, columns, told)
+        rows = {name: run.rows for name, run in zip(names, tables, strict=True)}
+        drawn = draw(plot_comparison, rows, picture_beside(options.out_file), metric=options.metric)
+        result = Comparison(
+            "compare",
+            {"scores": options.out_file, **drawn},
+            time.perf_counter() - started,
+            facts={"runs": len(tables)},
+            reports=reports,
+        )
+        report(result)
+        console.print(_shown(dict(zip(names, reports, strict=True))))
+        return result
 
 
 def _tell_stale(paths: Iterable[str]) -> None:
@@ -105,3 +112,6 @@ def _shown(reports: Mapping[str, Report]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+compare = workflow(Compare())

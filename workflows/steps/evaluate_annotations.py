@@ -29,9 +29,17 @@ from lsd_dask.volumes.dask_arrays import as_volume
 from ..config.steps import EvaluateAnnotationsConfig
 from ..running.inputs import block_shape_for, naming, open_labels
 from ..running.outputs import cluster, console, report
-from ..step import workflow
+from ..step import Step, workflow
+from ._scoring import (
+    Evaluation,
+    check_tables,
+    draw,
+    mark_of_scores,
+    picture_beside,
+    scores_path,
+    write_scores,
+)
 from .find_segments import open_merge_tree, rag_directory_of
-from .scoring import Evaluation, check_tables, draw, mark_of_scores, picture_beside, scores_path, write_scores
 
 #: Score that the best threshold is chosen by.
 METRIC = "expected_run_length"
@@ -52,8 +60,7 @@ class AnnotationEvaluation(Evaluation):
     run_lengths: Sequence[RunLengths] = ()
 
 
-@workflow(EvaluateAnnotationsConfig)
-def evaluate_annotations(config: EvaluateAnnotationsConfig) -> AnnotationEvaluation:
+class EvaluateAnnotations(Step[EvaluateAnnotationsConfig]):
     """Score the segmentations of a range of thresholds against skeletons.
 
     One pass over the blocks that hold nodes maps these to fragments; every threshold is then scored by way of
@@ -61,57 +68,65 @@ def evaluate_annotations(config: EvaluateAnnotationsConfig) -> AnnotationEvaluat
     scores are written as a Parquet file into the folder ``rag/scores`` of the fragments' container, with
     plots and a table of the run lengths beside it.
     """
-    started = time.perf_counter()
-    fragments = open_labels(config.fragments_path, config)
-    grid = fragments.stored.grid.crop(fragments.part)
-    tree = open_merge_tree(config, config)
-    edges = _read_edges(config) if config.compute_mincut_metric else None
-    source = config.annotations_path(config.annotations_skeletons_collection_name)
-    skeletons = _read(config, source, grid)
-    path = scores_path(config, "_annotations")
-    files.check_writable(path.rpartition("/")[0])
-    check_tables(config, path, scores_path(config, "_run_lengths"))
-    mark = mark_of_scores(config)
-    volume = as_volume(fragments.stored, block_shape_for(grid, None, config.fragments_path))[fragments.part]
-    with cluster(config), naming(config.fragments_path):
-        at = labels_at(volume, skeletons.positions)
-        rows = rows_of(tree.ids, at)
-    _say_if_in_background(source, skeletons, at, grid)
-    lengths: list[RunLengths] = []
-    scores: list[dict[str, Any]] = []
-    with naming(source):
-        for threshold in config.thresholds:
-            lut = tree.cut(threshold)
-            # Segments by the row of the smallest fragment in them.
-            segments = segment_rows(lut)[rows]
-            lengths.append(expected_run_length(skeletons, segments, stray_nodes=config.stray_nodes))
-            noted = {
-                "method": config.method,
-                "merge_function": config.merge_function,
-                "threshold": threshold,
-            }
-            scores.append({**noted, **lengths[-1].scores(), **_on_sites(skeletons, segments)})
-            if edges is not None:
-                scores[-1] |= _corrections(skeletons, at, lut, edges, lengths[-1])
-    outputs = write_scores(config, scores, path, mark)
-    outputs |= _write_run_lengths(config, lengths, scores, mark)
-    result = AnnotationEvaluation(
-        "evaluate_annotations",
-        outputs,
-        time.perf_counter() - started,
-        facts={"skeletons": len(skeletons.lengths), "nodes": len(skeletons)},
-        scores=scores,
-        metric=METRIC,
-        run_lengths=lengths,
-    )
-    report(result)
-    best = result.best
-    console.print(
-        f"  best threshold: {best['threshold']:g} (expected run length {best[METRIC]:.4g} of "
-        f"{best['max_erl']:.4g}, {best['number_of_split_skeletons']:g} skeletons split, "
-        f"{best['number_of_merging_segments']:g} segments merge several)"
-    )
-    return result
+
+    model = EvaluateAnnotationsConfig
+    container = "fragments_file"
+
+    def run(self, options: EvaluateAnnotationsConfig) -> AnnotationEvaluation:
+        """Map nodes to fragments, and score all thresholds."""
+        started = time.perf_counter()
+        fragments = open_labels(options.fragments_path, options)
+        grid = fragments.stored.grid.crop(fragments.part)
+        tree = open_merge_tree(options, options)
+        edges = _read_edges(options) if options.compute_mincut_metric else None
+        source = options.annotations_path(options.annotations_skeletons_collection_name)
+        skeletons = _read(options, source, grid)
+        path = scores_path(options, "_annotations")
+        files.check_writable(path.rpartition("/")[0])
+        check_tables(options, path, scores_path(options, "_run_lengths"))
+        mark = mark_of_scores(options)
+        volume = as_volume(fragments.stored, block_shape_for(grid, None, options.fragments_path))[
+            fragments.part
+        ]
+        with cluster(options), naming(options.fragments_path):
+            at = labels_at(volume, skeletons.positions)
+            rows = rows_of(tree.ids, at)
+        _say_if_in_background(source, skeletons, at, grid)
+        lengths: list[RunLengths] = []
+        scores: list[dict[str, Any]] = []
+        with naming(source):
+            for threshold in options.thresholds:
+                lut = tree.cut(threshold)
+                # Segments by the row of the smallest fragment in them.
+                segments = segment_rows(lut)[rows]
+                lengths.append(expected_run_length(skeletons, segments, stray_nodes=options.stray_nodes))
+                noted = {
+                    "method": options.method,
+                    "merge_function": options.merge_function,
+                    "threshold": threshold,
+                }
+                scores.append({**noted, **lengths[-1].scores(), **_on_sites(skeletons, segments)})
+                if edges is not None:
+                    scores[-1] |= _corrections(skeletons, at, lut, edges, lengths[-1])
+        outputs = write_scores(options, scores, path, mark)
+        outputs |= _write_run_lengths(options, lengths, scores, mark)
+        result = AnnotationEvaluation(
+            "evaluate_annotations",
+            outputs,
+            time.perf_counter() - started,
+            facts={"skeletons": len(skeletons.lengths), "nodes": len(skeletons)},
+            scores=scores,
+            metric=METRIC,
+            run_lengths=lengths,
+        )
+        report(result)
+        best = result.best
+        console.print(
+            f"  best threshold: {best['threshold']:g} (expected run length {best[METRIC]:.4g} of "
+            f"{best['max_erl']:.4g}, {best['number_of_split_skeletons']:g} skeletons split, "
+            f"{best['number_of_merging_segments']:g} segments merge several)"
+        )
+        return result
 
 
 def _read(config: EvaluateAnnotationsConfig, source: str, grid: Grid) -> Skeletons:
@@ -222,3 +237,6 @@ def _write_run_lengths(
     name = f"{config.method or config.merge_function}, threshold {best:g}"
     drawn = draw(plot_run_lengths, {name: found.runs}, {name: found.total}, picture_beside(path))
     return {"run lengths": path, **{f"{kind} of run lengths": picture for kind, picture in drawn.items()}}
+
+
+evaluate_annotations = workflow(EvaluateAnnotations())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lsd_dask.blockwise.blocks import Block, BlockGrid
+from lsd_dask.blockwise.blocks import Block
 from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.checks.id_lists import LARGEST
 from lsd_dask.evaluation import (
@@ -20,7 +20,7 @@ from lsd_dask.evaluation import (
     worst_mistakes,
 )
 from lsd_dask.evaluation.volumes import OverlapCounter
-from lsd_dask.segmentation.derivation import facts_of_run
+from lsd_dask.segmentation.agglomeration import MergeTree
 from lsd_dask.segmentation.ids import BITS
 from lsd_dask.space.grids import Grid, Region
 from lsd_dask.storage import parquet
@@ -29,6 +29,7 @@ from lsd_dask.volumes.overlap import StoredReader, grow, within
 
 from ..config.fields import array_path
 from ..config.steps import EvaluateVolumesConfig
+from ..running import costs
 from ..running.inputs import (
     block_shape_for,
     check_labels,
@@ -39,13 +40,14 @@ from ..running.inputs import (
     open_mask,
     shared_part,
 )
-from ..running.memory import LAYER, check_memory, overlaps, worker_limit
-from ..running.outputs import cluster, console, hold, ledger_for, prepare, report, run
+from ..running.memory import LAYER
+from ..running.outputs import cluster, console, report
+from ..running.plans import StepPlan, execute, held
 from ..running.tasks import add_up, write_table
-from ..step import workflow
-from .extract_fragments import UNREFINED
+from ..step import BlockStep, workflow
+from ._scoring import Evaluation, check_tables, mark_of_scores, scores_path, write_scores
+from .extract_fragments import UNREFINED, ExtractFragments
 from .find_segments import open_merge_tree
-from .scoring import Evaluation, check_tables, mark_of_scores, scores_path, write_scores
 
 #: Objects with mistakes that are told, and that are listed in the file.
 TOLD, LISTED = 3, 10
@@ -67,8 +69,23 @@ class VolumeEvaluation(Evaluation):
     mistakes: Sequence[Mistake] = ()
 
 
-@workflow(EvaluateVolumesConfig)
-def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
+@dataclass(frozen=True, kw_only=True)
+class OverlapsPlan(StepPlan):
+    """What counting overlaps will do, and the merge tree whose segmentations are scored.
+
+    Attributes
+    ----------
+    tree
+        The merge tree.
+    mark
+        What the tables that are written say of their inputs.
+    """
+
+    tree: MergeTree
+    mark: Mapping[str, Any]
+
+
+class EvaluateVolumes(BlockStep[EvaluateVolumesConfig]):
     """Score the segmentations of a range of thresholds against a ground truth.
 
     One pass over the volumes counts how fragments and true objects overlap; every threshold is then scored on
@@ -76,77 +93,93 @@ def evaluate_volumes(config: EvaluateVolumesConfig) -> VolumeEvaluation:
     scores are written as a Parquet file into the folder ``rag/scores`` of the fragments' container, with a
     plot and a table of the worst mistakes beside it.
     """
-    started = time.perf_counter()
-    container, dataset = config.fragments_file, config.fragments_dataset
-    fragments = open_labels(config.fragments_path, config)
-    truth, fragments = shared_part(open_input(config.gt_path), fragments, config.fragments_path)
-    grid = fragments.stored.grid.crop(fragments.part)
-    check_labels(truth)
-    mask = None
-    if config.mask_file is not None and config.mask_dataset is not None:
-        mask = open_mask(array_path(config.mask_file, config.mask_dataset), grid, config.fragments_path)
-    tree = open_merge_tree(config, config)
-    check_tables(config, scores_path(config), scores_path(config, "_mistakes"))
-    mark = mark_of_scores(config, truth=config.gt_path)
-    tolerance = grid.lengths("boundary_tolerance", (config.boundary_tolerance,) * grid.ndim)[0]
-    if 0 < tolerance < min(grid.voxel_size):
-        console.print(
-            f"boundary_tolerance: {tolerance:g} {grid.units} is less than a voxel, {min(grid.voxel_size):g}, "
-            'and leaves nothing out; a unit can be told, such as "30 nm"'
+
+    model = EvaluateVolumesConfig
+    container = "fragments_file"
+
+    def plan(self, options: EvaluateVolumesConfig) -> OverlapsPlan:
+        """Counting overlaps; see `BlockStep.plan`."""
+        fragments = open_labels(options.fragments_path, options)
+        truth, fragments = shared_part(open_input(options.gt_path), fragments, options.fragments_path)
+        grid = fragments.stored.grid.crop(fragments.part)
+        check_labels(truth)
+        mask = None
+        if options.mask_file is not None and options.mask_dataset is not None:
+            path = array_path(options.mask_file, options.mask_dataset)
+            mask = open_mask(path, grid, options.fragments_path)
+        tree = open_merge_tree(options, options)
+        check_tables(options, scores_path(options), scores_path(options, "_mistakes"))
+        mark = mark_of_scores(options, truth=options.gt_path)
+        tolerance = grid.lengths("boundary_tolerance", (options.boundary_tolerance,) * grid.ndim)[0]
+        if 0 < tolerance < min(grid.voxel_size):
+            console.print(
+                f"boundary_tolerance: {tolerance:g} {grid.units} is less than a voxel, "
+                f'{min(grid.voxel_size):g}, and leaves nothing out; a unit can be told, such as "30 nm"'
+            )
+        counter = OverlapCounter(grid.voxel_size, tolerance)
+        block_shape = block_shape_for(grid, None, options.fragments_path)
+        ledger = self.ledger(
+            options.fragments_file,
+            options.fragments_dataset,
+            truth=identity_of(truth),
+            fragments=identity_of(fragments),
+            mask=identity_of(mask) if mask else None,
+            boundary_tolerance=tolerance,
+            blocks=block_shape,
         )
-    counter = OverlapCounter(grid.voxel_size, tolerance)
-    block_shape = block_shape_for(grid, None, config.fragments_path)
-    identity = {
-        "truth": identity_of(truth),
-        "fragments": identity_of(fragments),
-        "mask": identity_of(mask) if mask else None,
-        "boundary_tolerance": tolerance,
-        "blocks": block_shape,
-    }
-    ledger = ledger_for(container, "evaluate_volumes", dataset, identity)
-    blocks = BlockGrid(grid.shape, block_shape)
-    task = _OverlapBlock(
-        counter, truth, fragments, MaskReader(mask, mask.stored.grid, grid) if mask else None, ledger
-    )
-    with hold(ledger), cluster(config) as client:
-        needs = overlaps(truth, fragments, counter.depth)
-        check_memory("count overlaps", needs, block_shape, grid, worker_limit(client))
-        if not prepare(ledger, config, what="overlaps"):
-            ledger.begin(blocks, **facts_of_run(ledger))
-        summary = run("count overlaps", task, blocks, ledger, client, verify=config.verify)
-        assert client is not None
-        table = add_up(client, ledger, blocks, _table, merge_tables)
-    table = table.without(config.ignore_ids or ()).without_dust(config.ignore_dust)
-    if np.any(table.truth == np.uint64(LARGEST)):
-        console.print(
-            f"{config.gt_path}: the label {LARGEST} counts as an object; where it stands for no truth, as in "
-            "some data sets, name it in ignore_ids"
+        masking = MaskReader(mask, mask.stored.grid, grid) if mask else None
+        return OverlapsPlan(
+            what="count overlaps",
+            options=options,
+            ledger=ledger,
+            grid=grid,
+            block_shape=block_shape,
+            cost=costs.overlaps(truth, fragments, counter.depth),
+            task=lambda: _OverlapBlock(counter, truth, fragments, masking, ledger),
+            made="overlaps",
+            tree=tree,
+            mark=mark,
         )
-    noted = {"method": config.method, "merge_function": config.merge_function}
-    with naming(config.gt_path, config.fragments_path):
-        rows = [{**noted, **scores} for scores in score_cuts(table, tree, config.thresholds)]
-        best = tree.cut(best_row(rows)["threshold"])
-        mistakes = worst_mistakes(table, best, count=LISTED, grid=_grid_of_addresses(config, grid))
-    outputs = write_scores(config, rows, scores_path(config), mark)
-    result = VolumeEvaluation(
-        "evaluate_volumes",
-        outputs,
-        time.perf_counter() - started,
-        summary.blocks,
-        summary.skipped,
-        scores=rows,
-        mistakes=mistakes,
-    )
-    outputs["mistakes"] = _write_mistakes(config, result, grid, mark)
-    report(result)
-    _tell(result)
-    return result
+
+    def run(self, options: EvaluateVolumesConfig) -> VolumeEvaluation:
+        """Count overlaps, and score all thresholds by them."""
+        started = time.perf_counter()
+        plan = self.plan(options)
+        with cluster(options) as client, held(plan, client) as plan:
+            summary = execute(plan, client)
+            table = add_up(client, plan.ledger, plan.blocks, _table, merge_tables)
+        table = table.without(options.ignore_ids or ()).without_dust(options.ignore_dust)
+        if np.any(table.truth == np.uint64(LARGEST)):
+            console.print(
+                f"{options.gt_path}: the label {LARGEST} counts as an object; where it stands for no truth, "
+                "as in some data sets, name it in ignore_ids"
+            )
+        noted = {"method": options.method, "merge_function": options.merge_function}
+        tree, grid = plan.tree, plan.grid
+        with naming(options.gt_path, options.fragments_path):
+            rows = [{**noted, **scores} for scores in score_cuts(table, tree, options.thresholds)]
+            best = tree.cut(best_row(rows)["threshold"])
+            mistakes = worst_mistakes(table, best, count=LISTED, grid=_grid_of_addresses(options, grid))
+        outputs = write_scores(options, rows, scores_path(options), plan.mark)
+        result = VolumeEvaluation(
+            self.name,
+            outputs,
+            time.perf_counter() - started,
+            summary.blocks,
+            summary.skipped,
+            scores=rows,
+            mistakes=mistakes,
+        )
+        outputs["mistakes"] = _write_mistakes(options, result, grid, plan.mark)
+        report(result)
+        _tell(result)
+        return result
 
 
 def _grid_of_addresses(config: EvaluateVolumesConfig, grid: Grid) -> Grid | None:
     """Grid of the affinities that ids of fragments are addresses in; None for fragments made elsewhere."""
     for dataset in (config.fragments_dataset, config.fragments_dataset + UNREFINED):
-        ledger = ledger_for(config.fragments_file, "extract_fragments", dataset, {})
+        ledger = ExtractFragments().ledger(config.fragments_file, dataset)
         affinities = ledger.recorded_identity().get("affinities")
         if affinities is not None:
             # How large the affinities are is not recorded: a root may lie anywhere that ids can name.
@@ -237,3 +270,6 @@ def _layers(region: Region) -> Iterator[Region]:
 
 def _table(arrays: Mapping[str, np.ndarray]) -> ContingencyTable:
     return ContingencyTable(**arrays)
+
+
+evaluate_volumes = workflow(EvaluateVolumes())

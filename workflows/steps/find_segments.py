@@ -25,40 +25,45 @@ from ..config.steps import FindSegmentsConfig
 from ..graph.counting import rag_directory
 from ..running.inputs import region_of
 from ..running.outputs import StepResult, check_made_by, console, report
-from ..step import workflow
+from ..step import Step, workflow
 
 
-@workflow(FindSegmentsConfig)
-def find_segments(config: FindSegmentsConfig) -> StepResult:
+class FindSegments(Step[FindSegmentsConfig]):
     """Cut the merge tree at a range of thresholds: one lookup table (fragment, segment) for each.
 
     The tables are written as Parquet files into the folder ``rag/luts`` of the container. With a region, they
     hold the fragments whose bounding box meets it; segment ids are those of the whole volume.
     """
-    started = time.perf_counter()
-    tree = open_merge_tree(config, config)
-    edits = open_edits(config, config, tree)
-    selected = _fragments_in_region(config)
-    paths = [lookup_table_path(config, config, threshold) for threshold in config.thresholds]
-    check_made_by("find_segments", *paths, overwrite=config.overwrite)
-    container = normalise_path(config.fragments_file)
-    made_of = made_of_tree_and_edits(config, config, config)
-    for threshold, path in zip(config.thresholds, paths, strict=True):
-        lut = tree.cut(threshold, edits=edits)
-        if selected is not None:
-            rows = np.isin(lut.keys, selected)
-            lut = LookupTable(lut.keys[rows], lut.values[rows])
-        lut.to_parquet(path, {"mark": new_mark("find_segments", container, made_of)})
-    remove_stale_luts(container, rag_directory_of(config))
-    folder = paths[0].rsplit("/", 1)[0]
-    return report(
-        StepResult(
-            "find_segments",
-            {"lookup tables": folder},
-            time.perf_counter() - started,
-            facts={"thresholds": len(paths), "fragments": len(tree), **edits_fact(edits)},
+
+    model = FindSegmentsConfig
+    container = "fragments_file"
+
+    def run(self, options: FindSegmentsConfig) -> StepResult:
+        """Cut the tree, and write the tables."""
+        started = time.perf_counter()
+        tree = open_merge_tree(options, options)
+        edits = open_edits(options, options, tree)
+        selected = _fragments_in_region(options)
+        paths = [lookup_table_path(options, options, threshold) for threshold in options.thresholds]
+        check_made_by("find_segments", *paths, overwrite=options.overwrite)
+        container = normalise_path(options.fragments_file)
+        made_of = made_of_tree_and_edits(options, options, options)
+        for threshold, path in zip(options.thresholds, paths, strict=True):
+            lut = tree.cut(threshold, edits=edits)
+            if selected is not None:
+                rows = np.isin(lut.keys, selected)
+                lut = LookupTable(lut.keys[rows], lut.values[rows])
+            lut.to_parquet(path, {"mark": new_mark("find_segments", container, made_of)})
+        remove_stale_luts(container, rag_directory_of(options))
+        folder = paths[0].rsplit("/", 1)[0]
+        return report(
+            StepResult(
+                "find_segments",
+                {"lookup tables": folder},
+                time.perf_counter() - started,
+                facts={"thresholds": len(paths), "fragments": len(tree), **edits_fact(edits)},
+            )
         )
-    )
 
 
 def open_merge_tree(fragments: Fragments, edges: EdgesInput) -> MergeTree:
@@ -161,3 +166,6 @@ def _fragments_in_region(config: FindSegmentsConfig) -> np.ndarray | None:
     graph = RegionGraph.from_parquet(directory)
     # Of the graph's own grid: agglomerate may have been told a region, too.
     return graph.select(region_of(graph.grid, config, directory)).nodes.ids
+
+
+find_segments = workflow(FindSegments())

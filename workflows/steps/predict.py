@@ -1,21 +1,17 @@
 """Raw data -> affinities and local shape descriptors, by a trained network."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lsd_dask.blockwise.blocks import Block, BlockGrid
-from lsd_dask.blockwise.ledgers import Ledger
+from lsd_dask.blockwise.blocks import Block
 from lsd_dask.networks.pytorch import torch
 from lsd_dask.prediction.inference import Predictor, StoredNetwork, check_lsds, digest
 from lsd_dask.prediction.tiles import TILE_BYTES, PredictRegion, check_raw, tile_shape_for
-from lsd_dask.segmentation.derivation import facts_of_run
 from lsd_dask.space import neighborhoods
-from lsd_dask.space.grids import Grid
-from lsd_dask.volumes.opening import open_stored
 from lsd_dask.volumes.overlap import StoredReader
 from lsd_dask.volumes.stored import StoredVolume
 from lsd_dask.volumes.voxel_values import say_if_zero_and_one
@@ -24,6 +20,7 @@ from ..config.fields import array_path
 from ..config.loading import load_config
 from ..config.options import Region as RegionOptions
 from ..config.steps import PredictConfig, RegionConfig
+from ..running.costs import Cost
 from ..running.inputs import (
     block_shape_for,
     identity_of,
@@ -34,146 +31,133 @@ from ..running.inputs import (
     region_of,
     samples_of,
 )
-from ..running.memory import check_memory, forward_budget, prediction, worker_limit
-from ..running.outputs import (
-    StepResult,
-    check_output,
-    cluster,
-    create_output,
-    hold,
-    ledger_for,
-    prepare,
-    report,
-    run,
-)
-from ..step import workflow
+from ..running.memory import forward_budget, prediction
+from ..running.outputs import Output, check_output
+from ..running.plans import StepPlan
+from ..step import BlockStep, workflow
 
 
-@workflow(PredictConfig)
-def predict(config: PredictConfig) -> StepResult:
-    """Predict affinities and local shape descriptors of raw data, block by block.
-
-    Blocks read the context that the network needs, and no block shows in the result. The network is loaded
-    once in each worker.
-    """
-    started = time.perf_counter()
-    plan = plan_prediction(config)
-    task, grid = plan.task, plan.grid
-    workers = workers_for(config.device, config.queue, config.num_workers)
-    with cluster(config, **workers) as client:
-        limit = worker_limit(client)
-        # Tiles do not show in the result, so that they may depend on the workers.
-        tile_shape = tile_shape_for(task.predictor, budget=forward_budget(limit, TILE_BYTES))
-        task = replace(task, tile_shape=tile_shape)
-        needs = prediction(plan.raw, task, task.predictor.channels, plan.lsds)
-        check_memory("predict", needs, plan.block_shape, grid, limit)
-        with hold(plan.ledger):
-            outputs = _prepare(plan, config)
-            summary = run(
-                "predict",
-                _PredictBlock(outputs, plan.raw, plan.lsds, task, plan.start),
-                BlockGrid(grid.shape, plan.block_shape),
-                plan.ledger,
-                client,
-                resources={"GPU": 1} if config.device == "cuda" else None,
-                verify=config.verify,
-            )
-    return report(
-        StepResult("predict", plan.paths, time.perf_counter() - started, summary.blocks, summary.skipped)
-    )
-
-
-@dataclass(frozen=True)
-class PredictionPlan:
-    """What is to be done, checked.
+@dataclass(frozen=True, kw_only=True)
+class PredictionPlan(StepPlan):
+    """What predicting will do.
 
     Attributes
     ----------
     raw, lsds
         Readers of the whole stored volumes: around a region, what lies beside it is read as well.
-    task
+    predict
         What is done for a region.
-    grid
-        Of what is predicted.
-    start
-        Where that begins in the raw data, in voxels.
-    block_shape
-        In voxels.
-    paths
-        Of what is written, by name.
-    ledger
-        Of the step.
     """
 
     raw: StoredReader
     lsds: StoredReader | None
-    task: PredictRegion
-    grid: Grid
-    start: tuple[int, ...]
-    block_shape: tuple[int, ...]
-    paths: Mapping[str, str]
-    ledger: Ledger
+    predict: PredictRegion
+
+    def fitted(self, limit: int | None) -> "PredictionPlan":
+        """As of `StepPlan.fitted`: tiles do not show in the result, so that they may depend on workers."""
+        tile_shape = tile_shape_for(self.predict.predictor, budget=forward_budget(limit, TILE_BYTES))
+        predict = replace(self.predict, tile_shape=tile_shape)
+        cost = Cost(prediction(self.raw, predict, predict.predictor.channels, self.lsds))
+        task = partial(self.task, predict=predict)
+        return replace(self, predict=predict, cost=cost, task=task)
 
 
-def plan_prediction(config: PredictConfig) -> PredictionPlan:
-    """Open what `predict` reads, and check everything, before any work.
+class Predict(BlockStep[PredictConfig]):
+    """Predict affinities and local shape descriptors of raw data, block by block.
 
-    Raises
-    ------
-    FileNotFoundError, FileExistsError, TypeError, ValueError
-        If something does not fit; the message names the file.
+    Blocks read the context that the network needs, and no block shows in the result. The network is loaded
+    once in each worker.
     """
-    path, region = _raw_of(config)
-    network = StoredNetwork(config.checkpoint_path, digest(config.checkpoint_path))
-    checkpoint = network.load()
-    stored = open_input(path)
-    with naming(stored.path):
-        check_raw(stored, checkpoint, "raw", stored.grid)
-        look_at_raw(_whole(stored), checkpoint.raw_range)
-    predictor = Predictor(
-        network,
-        checkpoint.config.predictions if config.outputs == "all" else (config.outputs,),
-        config.augmentation,
-        config.precision,
-        None if config.device == "auto" else config.device,
-        config.auto_path is not None,
-    )
-    task = PredictRegion(predictor, config.borders, tile_shape_for(predictor))
-    raw = _whole(stored)
-    wanted = region_of(stored.grid, region, path)
-    with naming(path):
-        possible = task.part(raw.shape, raw.origin)
-    part = tuple(
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(wanted, possible, strict=True)
-    )
-    if any(s.stop <= s.start for s in part):
-        raise ValueError(f"{path}: the network predicts nothing of the region with borders 'valid'")
-    grid = stored.grid.crop(part)
-    lsds = _first_prediction(config, raw, checkpoint.config)
-    block_shape = block_shape_for(grid, config.block_size, path)
-    dataset = {"affinities": config.affs_dataset, "lsds": config.lsds_dataset}
-    datasets = [dataset[name] for name in predictor.outputs]
-    identity = {
-        "raw": identity_of(StoredReader(stored, part)),
-        "checkpoint": network.digest,
-        "descriptors": None if lsds is None else identity_of(lsds),
-        "outputs": dict(zip(predictor.outputs, datasets, strict=True)),
-        "borders": config.borders,
-        "augmentation": config.augmentation,
-        "precision": config.precision,
-        "blocks": block_shape,
-    }
-    ledger = ledger_for(config.out_container, "predict", datasets[0], identity)
-    paths = {name: array_path(config.out_container, dataset[name]) for name in predictor.outputs}
-    for output in paths.values():
-        check_output(
-            ledger,
-            output,
-            *(reader.stored.path for reader in (raw, lsds) if reader),
-            overwrite=config.overwrite,
+
+    model = PredictConfig
+    container = "out_container"
+
+    def workers(self, options: PredictConfig) -> dict[str, Any]:
+        """On GPUs, one for each; see `workers_for`."""
+        return workers_for(options.device, options.queue, options.num_workers)
+
+    def plan(self, options: PredictConfig) -> PredictionPlan:
+        """Load the network; see `BlockStep.plan`."""
+        path, region = _raw_of(options)
+        network = StoredNetwork(options.checkpoint_path, digest(options.checkpoint_path))
+        checkpoint = network.load()
+        stored = open_input(path)
+        with naming(stored.path):
+            check_raw(stored, checkpoint, "raw", stored.grid)
+            look_at_raw(_whole(stored), checkpoint.raw_range)
+        predictor = Predictor(
+            network,
+            checkpoint.config.predictions if options.outputs == "all" else (options.outputs,),
+            options.augmentation,
+            options.precision,
+            None if options.device == "auto" else options.device,
+            options.auto_path is not None,
         )
-    start = tuple(s.start for s in part)
-    return PredictionPlan(raw, lsds, task, grid, start, block_shape, paths, ledger)
+        predict = PredictRegion(predictor, options.borders, tile_shape_for(predictor))
+        raw = _whole(stored)
+        wanted = region_of(stored.grid, region, path)
+        with naming(path):
+            possible = predict.part(raw.shape, raw.origin)
+        part = tuple(
+            slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(wanted, possible, strict=True)
+        )
+        if any(s.stop <= s.start for s in part):
+            raise ValueError(f"{path}: the network predicts nothing of the region with borders 'valid'")
+        grid = stored.grid.crop(part)
+        lsds = _first_prediction(options, raw, checkpoint.config)
+        block_shape = block_shape_for(grid, options.block_size, path)
+        dataset = {"affinities": options.affs_dataset, "lsds": options.lsds_dataset}
+        datasets = {name: dataset[name] for name in predictor.outputs}
+        ledger = self.ledger(
+            options.out_container,
+            datasets[predictor.outputs[0]],
+            raw=identity_of(StoredReader(stored, part)),
+            checkpoint=network.digest,
+            descriptors=None if lsds is None else identity_of(lsds),
+            outputs=datasets,
+            borders=options.borders,
+            augmentation=options.augmentation,
+            precision=options.precision,
+            blocks=block_shape,
+        )
+        stated = {"affinities": neighborhoods.attributes(predictor.config.neighborhood)}
+        volumes = [
+            Output(
+                name,
+                array_path(options.out_container, dataset[name]),
+                "uint8",
+                predictor.config.channels[name],
+                stated.get(name, {}),
+            )
+            for name in predictor.outputs
+        ]
+        for output in volumes:
+            check_output(
+                ledger,
+                output.path,
+                *(reader.stored.path for reader in (raw, lsds) if reader),
+                overwrite=options.overwrite,
+            )
+        start = tuple(s.start for s in part)
+
+        def task(*outputs: StoredVolume, predict: PredictRegion = predict) -> _PredictBlock:
+            return _PredictBlock(outputs, raw, lsds, predict, start)
+
+        return PredictionPlan(
+            what="predict",
+            options=options,
+            ledger=ledger,
+            grid=grid,
+            block_shape=block_shape,
+            cost=Cost(prediction(raw, predict, predictor.channels, lsds)),
+            task=task,
+            made="prediction",
+            volumes=volumes,
+            resources={"GPU": 1} if options.device == "cuda" else None,
+            raw=raw,
+            lsds=lsds,
+            predict=predict,
+        )
 
 
 def _raw_of(config: PredictConfig) -> tuple[str, RegionOptions]:
@@ -220,30 +204,6 @@ def workers_for(device: str, queue: str, num_workers: int | None) -> dict[str, A
     return workers
 
 
-def _prepare(plan: PredictionPlan, config: PredictConfig) -> list[StoredVolume]:
-    """Open the volumes that the run writes, or create them."""
-    if prepare(plan.ledger, config, what="prediction", outputs=list(plan.paths.values())):
-        return [open_stored(path) for path in plan.paths.values()]
-    network, grid = plan.task.predictor.config, plan.grid
-    stated = {"affinities": neighborhoods.attributes(network.neighborhood)}
-    created = [
-        create_output(
-            plan.ledger,
-            path,
-            grid,
-            "uint8",
-            plan.block_shape,
-            network.channels[name],
-            attributes=stated.get(name),
-        )
-        for name, path in plan.paths.items()
-    ]
-    plan.ledger.begin(
-        BlockGrid(grid.shape, plan.block_shape), **facts_of_run(plan.ledger, *plan.paths.values())
-    )
-    return created
-
-
 @dataclass(frozen=True)
 class _PredictBlock:
     """Predicts a block, and writes each prediction to its volume."""
@@ -266,3 +226,6 @@ class _PredictBlock:
             end += out.channels
             paths += out.shards(block.region)
         return {"mean": round(float(result.mean()) / 255, 4), "files": paths}
+
+
+predict = workflow(Predict())

@@ -19,12 +19,12 @@ from ..config.steps import (
     SegmentConfig,
 )
 from ..running.inputs import check_labels, naming, offsets_of, open_input, shared_part
-from ..running.outputs import StepResult, check_output, cluster, console, in_bold, ledger_for
-from ..step import workflow
+from ..running.outputs import StepResult, check_output, cluster, console, in_bold
+from ..step import Step, workflow
 from .agglomerate import agglomerate
 from .evaluate_volumes import evaluate_volumes
-from .extract_fragments import extract_fragments, plan_fragments
-from .extract_segmentation import extract_segmentation
+from .extract_fragments import ExtractFragments, extract_fragments
+from .extract_segmentation import ExtractSegmentation, extract_segmentation
 from .find_segments import find_segments
 
 
@@ -49,8 +49,7 @@ class Segmentation(StepResult):
         return self.outputs["segmentation"]
 
 
-@workflow(SegmentConfig)
-def segment(config: SegmentConfig) -> Segmentation:
+class Segment(Step[SegmentConfig]):
     """Make a segmentation of affinities, or of raw data that a trained network predicts them from.
 
     Fragments, region graph, agglomeration, segmentation, scores: runs every step on one cluster; run again
@@ -58,51 +57,57 @@ def segment(config: SegmentConfig) -> Segmentation:
     they are predicted, the fragments, the segmentation of the chosen threshold, the region graph with the
     merge tree and a lookup table for every threshold (``rag``), and the ledgers (``runs``).
     """
-    started = time.perf_counter()
-    made = {"fragments_file": config.out_file, "fragments_dataset": config.fragments_dataset}
-    edges = {"edges_collection": f"edges_{config.merge_function}"}
-    scores: Sequence[Mapping[str, Any]] = ()
-    threshold = config.fixed_threshold
-    steps: list[StepResult] = []
-    if config.checkpoint is None:
-        _check(config, made)
-    else:
-        _check_prediction(config)
-    with cluster(config, **_workers(config)):
-        if config.checkpoint is not None:
-            steps.append(_predict(config))
-            config = _with_affinities(config)
-            _check(config, made)
-        affinities = {"affs_file": config.affs_file, "affs_dataset": config.affs_dataset}
-        steps += [
-            extract_fragments(config.part(ExtractFragmentsConfig, **affinities, **made)),
-            agglomerate(config.part(AgglomerateConfig, **affinities, **made)),
-            find_segments(config.part(FindSegmentsConfig, **made, **edges)),
-        ]
-        if config.gt_path is not None:
-            truth = {"gt_file": config.gt_file, "gt_dataset": config.gt_dataset}
-            evaluation = evaluate_volumes(config.part(EvaluateVolumesConfig, **made, **edges, **truth))
-            steps.append(evaluation)
-            scores = evaluation.scores
-            threshold = evaluation.best["threshold"] if threshold is None else threshold
-        assert threshold is not None
-        written = {"out_file": config.out_file, "out_dataset": _name_at(config, threshold)}
-        steps.append(
-            extract_segmentation(
-                config.part(ExtractSegmentationConfig, **made, **edges, **written, threshold=threshold)
+
+    model = SegmentConfig
+    container = "out_file"
+
+    def run(self, options: SegmentConfig) -> Segmentation:
+        """Check what all steps will need, then run them on one cluster."""
+        started = time.perf_counter()
+        made = {"fragments_file": options.out_file, "fragments_dataset": options.fragments_dataset}
+        edges = {"edges_collection": f"edges_{options.merge_function}"}
+        scores: Sequence[Mapping[str, Any]] = ()
+        threshold = options.fixed_threshold
+        steps: list[StepResult] = []
+        if options.checkpoint is None:
+            _check(options, made)
+        else:
+            _check_prediction(options)
+        with cluster(options, **_workers(options)):
+            if options.checkpoint is not None:
+                steps.append(_predict(options))
+                options = _with_affinities(options)
+                _check(options, made)
+            affinities = {"affs_file": options.affs_file, "affs_dataset": options.affs_dataset}
+            steps += [
+                extract_fragments(options.part(ExtractFragmentsConfig, **affinities, **made)),
+                agglomerate(options.part(AgglomerateConfig, **affinities, **made)),
+                find_segments(options.part(FindSegmentsConfig, **made, **edges)),
+            ]
+            if options.gt_path is not None:
+                truth = {"gt_file": options.gt_file, "gt_dataset": options.gt_dataset}
+                evaluation = evaluate_volumes(options.part(EvaluateVolumesConfig, **made, **edges, **truth))
+                steps.append(evaluation)
+                scores = evaluation.scores
+                threshold = evaluation.best["threshold"] if threshold is None else threshold
+            assert threshold is not None
+            written = {"out_file": options.out_file, "out_dataset": _name_at(options, threshold)}
+            steps.append(
+                extract_segmentation(
+                    options.part(ExtractSegmentationConfig, **made, **edges, **written, threshold=threshold)
+                )
             )
+        seconds = time.perf_counter() - started
+        console.print(in_bold("segment", f": all steps in {seconds:.1f} s, at threshold {threshold:g}"))
+        return Segmentation(
+            "segment",
+            {name: path for step in steps for name, path in step.outputs.items()},
+            seconds,
+            sum(step.blocks for step in steps),
+            sum(step.skipped for step in steps),
+            threshold=threshold,
+            scores=scores,
         )
-    seconds = time.perf_counter() - started
-    console.print(in_bold("segment", f": all steps in {seconds:.1f} s, at threshold {threshold:g}"))
-    return Segmentation(
-        "segment",
-        {name: path for step in steps for name, path in step.outputs.items()},
-        seconds,
-        sum(step.blocks for step in steps),
-        sum(step.skipped for step in steps),
-        threshold=threshold,
-        scores=scores,
-    )
 
 
 def prediction_of(config: SegmentConfig) -> PredictConfig:
@@ -172,31 +177,31 @@ def _name_at(config: SegmentConfig, threshold: float) -> str:
 def _check(config: SegmentConfig, made: Mapping[str, Any]) -> None:
     """Find now what the later steps would only find when the first ones have worked for hours."""
     read = {"affs_file": config.affs_file, "affs_dataset": config.affs_dataset}
-    affinities = plan_fragments(config.part(ExtractFragmentsConfig, **read, **made)).affinities
-    offsets_of(affinities.stored, config.neighborhood)
-    _check_truth(config, affinities, affinities.stored.path)
-    _check_segmentation(config, affinities.stored.path)
+    plan = ExtractFragments().plan(config.part(ExtractFragmentsConfig, **read, **made))
+    offsets_of(plan.affinities.stored, config.neighborhood)
+    _check_later(config, plan.affinities)
 
 
 def _check_prediction(config: SegmentConfig) -> None:
     """Find the same before there are affinities."""
-    from .predict import plan_prediction
+    from .predict import Predict
 
-    plan = plan_prediction(prediction_of(config))
+    plan = Predict().plan(prediction_of(config))
     with naming(str(config.checkpoint)):
         direct_for(neighborhood_of(config), plan.grid.shape)
-    _check_truth(config, plan.raw, plan.raw.stored.path)
-    _check_segmentation(config, plan.raw.stored.path)
+    _check_later(config, plan.raw)
 
 
-def _check_truth(config: SegmentConfig, reader: StoredReader, like: str) -> None:
+def _check_later(config: SegmentConfig, reader: StoredReader) -> None:
+    """Check the ground truth, and the place of the segmentation, of what is read first."""
+    path = reader.stored.path
     if config.gt_path is not None:
-        truth, _ = shared_part(open_input(config.gt_path), reader, like)
+        truth, _ = shared_part(open_input(config.gt_path), reader, path)
         check_labels(truth)
-
-
-def _check_segmentation(config: SegmentConfig, *inputs: str) -> None:
     if config.fixed_threshold is not None:
         name = _name_at(config, config.fixed_threshold)
-        ledger = ledger_for(config.out_file, "extract_segmentation", name, {})
-        check_output(ledger, array_path(config.out_file, name), *inputs, overwrite=config.overwrite)
+        ledger = ExtractSegmentation().ledger(config.out_file, name)
+        check_output(ledger, array_path(config.out_file, name), path, overwrite=config.overwrite)
+
+
+segment = workflow(Segment())

@@ -21,7 +21,7 @@ from ..config.train import AugmentationOptions, TrainConfig, VolumeConfig
 from ..running.first_run import say_if_compiled
 from ..running.inputs import check_extent
 from ..running.outputs import StepResult, console, report
-from ..step import workflow
+from ..step import Step, workflow
 
 if TYPE_CHECKING:
     from lsd_dask.networks.models import ModelConfig
@@ -53,73 +53,78 @@ class TrainStepResult(StepResult):
         return self.outputs["checkpoint"]
 
 
-@workflow(TrainConfig)
-def train(config: TrainConfig) -> TrainStepResult:
+class Train(Step[TrainConfig]):
     """Train a network to predict affinities and local shape descriptors.
 
     Writes checkpoints into the folder `out_dir`: ``last.pt``, from which an interrupted training goes on, to
     the same parameters as without interruption; and ``best.pt``, the best one by validation. TensorBoard logs
     are in ``logs``, pictures in ``snapshots``. Needs the extra `train`.
     """
-    from lsd_dask.networks.models import build_model
-    from lsd_dask.networks.pytorch import torch
-    from lsd_dask.training.labelled_volumes import prepare_volumes
-    from lsd_dask.training.loop import train as train_network
-    from lsd_dask.training.validation import Validator
 
-    started = time.perf_counter()
-    preset, network = _network(config)
-    volumes = [_open(volume) for volume in config.volumes]
-    held_out = [_open(volume) for volume in config.validation_volumes or ()]
-    voxel_size, units = _voxels_of(volumes[0], network)
-    spec = _samples(config, preset, network, volumes[0])
-    fitting: dict[str, Any] = {
-        "dims": network.dims,
-        "channels": network.in_channels,
-        "voxel_size": voxel_size,
-        "units": units,
-    }
-    _say_if_nothing_is_known(volumes[0], config, preset)
-    volumes = prepare_volumes(volumes, **fitting, shape=spec.output_shape)
-    validator = None
-    if held_out:
-        held_out = prepare_volumes(held_out, **fitting, shape=(1,) * network.dims)
-        validator = Validator(
-            held_out, spec, voxel_size, config.merge_function, minimum_size=config.minimum_size
+    model = TrainConfig
+    container = "out_dir"
+
+    def run(self, options: TrainConfig) -> TrainStepResult:
+        """Open what is learnt from, build the network, and train it."""
+        from lsd_dask.networks.models import build_model
+        from lsd_dask.networks.pytorch import torch
+        from lsd_dask.training.labelled_volumes import prepare_volumes
+        from lsd_dask.training.loop import train as train_network
+        from lsd_dask.training.validation import Validator
+
+        started = time.perf_counter()
+        preset, network = _network(options)
+        volumes = [_open(volume) for volume in options.volumes]
+        held_out = [_open(volume) for volume in options.validation_volumes or ()]
+        voxel_size, units = _voxels_of(volumes[0], network)
+        spec = _samples(options, preset, network, volumes[0])
+        fitting: dict[str, Any] = {
+            "dims": network.dims,
+            "channels": network.in_channels,
+            "voxel_size": voxel_size,
+            "units": units,
+        }
+        _say_if_nothing_is_known(volumes[0], options, preset)
+        volumes = prepare_volumes(volumes, **fitting, shape=spec.output_shape)
+        validator = None
+        if held_out:
+            held_out = prepare_volumes(held_out, **fitting, shape=(1,) * network.dims)
+            validator = Validator(
+                held_out, spec, voxel_size, options.merge_function, minimum_size=options.minimum_size
+            )
+        sampler = _sampler(options, volumes, spec)
+        if options.num_threads is not None:
+            torch.set_num_threads(options.num_threads)
+        torch.manual_seed(options.seed)
+        model = build_model(network, lsd_checkpoint=options.lsd_checkpoint)
+        optimisation = _options(options, preset)
+        say_if_compiled(affinities, labels)
+        files.check_writable(options.out_dir)
+        with held(options.out_dir), _progress(optimisation.iterations) as show:
+            result = train_network(
+                model,
+                sampler,
+                options.out_dir,
+                optimisation,
+                voxel_size=voxel_size,
+                units=units,
+                identity=_identity(options, spec),
+                configuration=options.model_dump(mode="json"),
+                validate=validator,
+                progress=show,
+                resume=options.resume,
+            )
+        if result.resumed:
+            console.print(f"{options.step}: went on after {result.resumed} steps of an earlier run")
+        done = TrainStepResult(
+            options.step,
+            _outputs(options, result),
+            time.perf_counter() - started,
+            facts=_facts(result),
+            validations=result.validations,
         )
-    sampler = _sampler(config, volumes, spec)
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    torch.manual_seed(config.seed)
-    model = build_model(network, lsd_checkpoint=config.lsd_checkpoint)
-    options = _options(config, preset)
-    say_if_compiled(affinities, labels)
-    files.check_writable(config.out_dir)
-    with held(config.out_dir), _progress(options.iterations) as show:
-        result = train_network(
-            model,
-            sampler,
-            config.out_dir,
-            options,
-            voxel_size=voxel_size,
-            units=units,
-            identity=_identity(config, spec),
-            configuration=config.model_dump(mode="json"),
-            validate=validator,
-            progress=show,
-            resume=config.resume,
-        )
-    if result.resumed:
-        console.print(f"{config.step}: went on after {result.resumed} steps of an earlier run")
-    done = TrainStepResult(
-        config.step,
-        _outputs(config, result),
-        time.perf_counter() - started,
-        facts=_facts(result),
-        validations=result.validations,
-    )
-    report(done)
-    return done
+        report(done)
+        return done
 
 
 def _outputs(config: TrainConfig, result: "TrainingResult") -> dict[str, str]:
@@ -316,3 +321,6 @@ class _progress:  # noqa: N801 - used as a function
         elif time.monotonic() - self._told > TELL_EVERY:
             console.print(f"  {iteration} of {self._iterations} steps, loss {losses['loss']:.4f}")
             self._told = time.monotonic()
+
+
+train = workflow(Train())
