@@ -96,7 +96,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take half of the time, and are written like all other files."""
-    monkeypatch.setattr("lsd_dask.workflows.steps.scoring.draw", lambda *_, **__: {})
+    monkeypatch.setattr("lsd_dask.workflows.steps._scoring.draw", lambda *_, **__: {})
 
 
 class Syncs:
