@@ -22,7 +22,6 @@ import getpass, os
 import numpy as np
 from distributed import Client
 import lsd_dask as ld
-from lsd_dask.kernels.compiling import cache_folder_of
 from lsd_dask.kernels.segmentation.relabeling import distinct
 from lsd_dask.workflows import build_pyramid
 
@@ -37,7 +36,7 @@ if __name__ == "__main__":
     ld.save_volume(ids, "out.zarr/ids")
     with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None):
         build_pyramid(in_file="out.zarr", in_dataset="ids", levels=1)
-    print(ld.open_volume("out.zarr/ids_levels/s1").shape, cache_folder_of(distinct))
+    print(ld.open_volume("out.zarr/ids_levels/s1").shape, distinct.cache_folder)
 """
 
 

@@ -5,16 +5,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lsd_dask as ld
+from lsd_dask import workflows
 from lsd_dask.blockwise.blocks import Block
 from lsd_dask.blockwise.ledgers import Ledger
 from lsd_dask.storage import files, parquet
 from lsd_dask.storage.paths import normalise_path
 from lsd_dask.workflows.config.loading import ConfigError
-from lsd_dask.workflows.steps import extract_fragments
 
 #: Letters that shells, URLs and patterns take for something else, and others.
 LETTERS = st.sampled_from("#?[]*~ %:;&=!'\"$(){}|<>+,@^-._aä字")
@@ -36,6 +37,22 @@ def test_any_letters_are_part_of_a_name(folder: str, container: str) -> None:
         assert [path.name for path in Path(place).iterdir()] == [folder]
 
 
+def test_a_run_with_its_report_in_a_folder_of_an_odd_name(
+    cluster_client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a #b?[1]*%20 ~x"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    labels = np.arange(1, 9, dtype=np.uint64).reshape(2, 2, 2).repeat(6, 0).repeat(6, 1).repeat(6, 2)
+    ld.save_volume(ld.affinities(labels), "c [2]#.zarr/affs")
+    given = {"affs_file": "c [2]#.zarr", "affs_dataset": "affs", "fragments_file": "o?*.zarr"}
+    workflows.extract_fragments(**given, performance_report="p #1?.html", report="r [x]*.html")
+    assert Path(workflows.report("o?*.zarr", folder / "rep ?#.html")).name == "rep ?#.html"
+    found = {path.name for path in folder.iterdir()}
+    assert found == {"c [2]#.zarr", "o?*.zarr", "p #1?.html", "r [x]*.html", "rep ?#.html"}
+    assert len(np.unique(ld.open_volume("o?*.zarr/volumes/fragments"))) == 8
+
+
 @settings(max_examples=40)
 @given(parts=DOTS)
 def test_names_with_dots_are_refused_and_nothing_is_touched(parts: list[str]) -> None:
@@ -44,7 +61,7 @@ def test_names_with_dots_are_refused_and_nothing_is_touched(parts: list[str]) ->
         ld.save_volume(np.zeros((3, 2, 2, 2), np.uint8), f"{place}/v.zarr/volumes/affs")
         before = sorted(Path(place).rglob("*"))
         with pytest.raises(ConfigError, match=r"fragments_dataset found '\.\.'"):
-            extract_fragments(
+            workflows.extract_fragments(
                 affs_file=f"{place}/v.zarr", fragments_file=f"{place}/v.zarr", fragments_dataset=key
             )
         with pytest.raises(ValueError, match=r"found '\.\.'"):
