@@ -27,7 +27,7 @@ from distributed import Client
 import lsd_dask as ld
 from lsd_dask import clusters
 from lsd_dask.synthetic.generating import neuropil
-from lsd_dask.workflows.steps import (
+from lsd_dask.workflows import (
     agglomerate,
     evaluate_volumes,
     extract_fragments,

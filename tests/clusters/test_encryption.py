@@ -61,7 +61,7 @@ def test_a_running_scheduler_asks_for_certificates(certificates: Path) -> None:
     with LocalCluster(
         n_workers=0,
         processes=False,
-        dashboard_address=None,
+        dashboard_address=":0",
         protocol="tls://",
         security=security_of(certificates),
     ) as cluster:

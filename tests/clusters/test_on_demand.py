@@ -13,7 +13,7 @@ from lsd_dask.clusters.connecting import connect
 
 def test_a_cluster_that_scales_with_the_work_is_not_waited_for(tissue_zarr: Path, tmp_path: Path) -> None:
     files = {"affs_file": str(tissue_zarr), "fragments_file": f"{tmp_path}/out.zarr"}
-    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=":0") as cluster:
         cluster.adapt(minimum=0, maximum=1, interval="100 ms", wait_count=2)
         with Client(cluster):
             workflows.extract_fragments(**files)
@@ -23,7 +23,7 @@ def test_a_cluster_that_scales_with_the_work_is_not_waited_for(tissue_zarr: Path
 
 def test_a_client_that_does_not_wait_is_refused(tissue_zarr: Path, tmp_path: Path) -> None:
     async def step() -> None:
-        async with Client(asynchronous=True, processes=False, n_workers=1, dashboard_address=None):
+        async with Client(asynchronous=True, processes=False, n_workers=1, dashboard_address=":0"):
             workflows.extract_fragments(affs_file=str(tissue_zarr), fragments_file=f"{tmp_path}/out.zarr")
 
     with pytest.raises(RuntimeError, match="found an active dask client that is asynchronous"):

@@ -37,7 +37,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def client() -> Iterator[Client]:
     """A worker in this process, which knows the file, too."""
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
         yield client
 
 
