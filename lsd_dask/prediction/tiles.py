@@ -103,7 +103,7 @@ def predict(
 
     Examples
     --------
-    >>> from lsd_dask.training import checkpoints, models
+    >>> from lsd_dask.networks import checkpoints, models
     >>> config = models.ModelConfig(kind="mtlsd", dims=2, downsample_factors=((2, 2),), num_fmaps=4)
     >>> network = checkpoints.Checkpoint(models.build_model(config).eval(), (4.0, 4.0), iteration=0)
     >>> found = predict(np.zeros((50, 40), np.uint8), network)

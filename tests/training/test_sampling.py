@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     from lsd_dask.training.gunpowder_samples import GunpowderSampler
 from lsd_dask import local_shape_descriptors, open_volume, save_volume
 from lsd_dask.space.grids import mirrored
-from lsd_dask.targets import affinities
+from lsd_dask.targets.affinities import affinities
 from lsd_dask.training.augmentation import AugmentationConfig
 from lsd_dask.training.crops import VolumeDataset
 from lsd_dask.training.labelled_volumes import Labels, TrainingVolume, prepare_volumes
